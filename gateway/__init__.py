@@ -1,0 +1,1 @@
+"""The portal's process: takes uploads, asks the model server, decides, answers, measures."""

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Writes the hashed locks. test.txt is solved first and constrains the others, so that what is tested is what is deployed.
+set -euo pipefail
+cd "$(dirname "$0")"
+compile() {
+  uv pip compile --quiet --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links "${@:2}" "$1.in" -o "$1.txt"
+}
+compile test
+for role in gateway serving load; do compile "$role" -c test.txt; done
+compile isic

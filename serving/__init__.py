@@ -1,0 +1,1 @@
+"""The seam between training and gateway: what both sides must agree on."""

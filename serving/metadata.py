@@ -1,0 +1,158 @@
+"""What is true of ONE model version and of no other: thresholds, calibration, operating point, scores, provenance.
+
+The document travels inside the SavedModel (signature `metadata`), so that an answer can only be read with the thresholds of the
+version that gave it. A readable copy stands in the version's assets.extra/metadata.json.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+
+import cattrs
+
+from serving.contract import CLASSES, MODEL_NAME, SCHEMA_VERSION
+
+
+class MetadataError(ValueError):
+    """The document is not a valid description of a version of this model."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured figure: the value, its 95 % interval and how many examples it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __post_init__(self) -> None:
+        """Refuse an interval that does not hold its value (NaN holds nothing)."""
+        _require(self.low <= self.value <= self.high, f"{self.value} lies outside its interval [{self.low}, {self.high}]")
+        _require(self.n > 0, "an estimate needs examples")
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where the decision changes. Chosen on the validation split.
+
+    Attributes:
+        malignant: calibrated probability from which a picture is called malignant.
+        none: none score from which a picture is called out of scope.
+        uncertain_low, uncertain_high: abstain band; probabilities from low up to, not including, high get no label.
+        guard: from this probability on, a picture that looks out of scope is reported as uncertain, never as out of scope.
+    """
+
+    malignant: float
+    none: float
+    uncertain_low: float
+    uncertain_high: float
+    guard: float
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that no probability can meet, or a band that lies beside the threshold."""
+        _require(
+            0 < self.uncertain_low <= self.malignant <= self.uncertain_high < 1,
+            "0 < uncertain_low <= malignant <= uncertain_high < 1 does not hold",
+        )
+        _require(0 < self.guard < 1, "guard is not a probability")
+        _require(math.isfinite(self.none), "the none threshold is not finite")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt's map inside the graph: probability = sigmoid(slope * logit + intercept)."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What the malignant threshold gives on a split the threshold was not chosen on."""
+
+    split: str
+    sensitivity: Estimate
+    specificity: Estimate
+
+
+@dataclass(frozen=True)
+class Score:
+    """One line of the model card: what was measured, on which pictures."""
+
+    metric: str
+    subset: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set the weights were fitted on."""
+
+    name: str
+    terms: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the version comes from."""
+
+    created: str
+    preset: str
+    config_sha256: str
+    initial_weights: str
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """The whole document."""
+
+    schema_version: int
+    name: str
+    version: int
+    classes: tuple[str, ...]
+    thresholds: Thresholds
+    calibration: Calibration
+    operating_point: OperatingPoint
+    none_score: str
+    scores: tuple[Score, ...]
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        """Refuse a document for another contract."""
+        _require(self.schema_version == SCHEMA_VERSION, f"schema version {self.schema_version}, expected {SCHEMA_VERSION}")
+        _require(self.name == MODEL_NAME, f"model {self.name!r}, expected {MODEL_NAME!r}")
+        _require(self.classes == CLASSES, f"classes {self.classes}, expected {CLASSES}")
+        _require(self.version > 0, "the version is not a positive number")
+
+    def to_json(self) -> str:
+        """The document as text."""
+        return json.dumps(_CONVERTER.unstructure(self), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ModelMetadata":
+        """Read and check the document.
+
+        Raises:
+            MetadataError: not JSON, a field is missing, unknown or of the wrong kind, or a value breaks its rule.
+        """
+        try:
+            return _CONVERTER.structure(json.loads(text), cls)
+        except (cattrs.BaseValidationError, ValueError) as error:
+            raise MetadataError("; ".join(_reasons(error))) from error
+
+
+def _require(holds: bool, reason: str) -> None:
+    if not holds:
+        raise MetadataError(reason)
+
+
+def _reasons(error: BaseException) -> list[str]:
+    if isinstance(error, cattrs.BaseValidationError):
+        return cattrs.transform_error(error)
+    return [str(error)]
+
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)

@@ -1,0 +1,1 @@
+"""TensorFlow Serving prediction messages of our own package: upstream bytes, no TensorFlow."""

@@ -1,0 +1,103 @@
+"""Batched augmentations in TensorFlow: geometry in one resampling, then colour and capture differences.
+
+`paper` is the seed's list with Keras's ImageDataGenerator semantics: rotation up to 20 degrees, width and height shift 0.2,
+zoom 0.15, horizontal flip, nearest fill. `capture` adds the dihedral group, aspect and scale, colour jitter, blur and
+JPEG grade: what differs between two captures of one lesion.
+"""
+
+import math
+
+import tensorflow as tf
+
+from serving.contract import IMAGE_SIZE
+from training.config import Augmentation
+
+_BLUR_KERNEL = [1.0, 4.0, 6.0, 4.0, 1.0]
+
+
+def augment(images: tf.Tensor, size: int, kind: Augmentation) -> tf.Tensor:
+    """Augment a batch.
+
+    Args:
+        images: uint8 [N, 224, 224, 3].
+        size: edge of the result.
+        kind: which list of augmentations.
+
+    Returns:
+        float32 [N, size, size, 3], 0 to 255.
+    """
+    count = tf.shape(images)[0]
+    if kind == "paper":
+        transforms = _affine(count, max_degrees=20.0, shift=0.2, zoom=(0.85, 1.15), aspect=1.0, vertical_flip=False)
+        return _resample(tf.cast(images, tf.float32), transforms, size)
+    images = tf.map_fn(_jpeg, images, fn_output_signature=tf.TensorSpec(images.shape[1:], tf.uint8))
+    transforms = _affine(count, max_degrees=180.0, shift=0.1, zoom=(0.65, 1.1), aspect=4 / 3, vertical_flip=True)
+    return _blur(_colour(_resample(tf.cast(images, tf.float32), transforms, size)))
+
+
+def resize(images: tf.Tensor, size: int) -> tf.Tensor:
+    """Float32 copy at another size, for validation. [N, 224, 224, 3] -> [N, size, size, 3]."""
+    if size == IMAGE_SIZE:
+        return tf.cast(images, tf.float32)
+    return tf.image.resize(images, (size, size), antialias=True)
+
+
+def _affine(
+    count: tf.Tensor, max_degrees: float, shift: float, zoom: tuple[float, float], aspect: float, vertical_flip: bool
+) -> tf.Tensor:
+    """Random maps from output to input coordinates, both centred and in units of the edge: [N, 2, 3]."""
+    angle = tf.random.uniform([count], -max_degrees, max_degrees) * (math.pi / 180)
+    scale = tf.exp(tf.random.uniform([count], math.log(zoom[0]), math.log(zoom[1])))
+    stretch = tf.exp(tf.random.uniform([count], -0.5, 0.5) * math.log(aspect))
+    flip_x = tf.where(tf.random.uniform([count]) < 0.5, -1.0, 1.0)
+    flip_y = tf.where(tf.random.uniform([count]) < 0.5, -1.0, 1.0) if vertical_flip else tf.ones([count])
+    scale_x, scale_y = scale * stretch * flip_x, scale / stretch * flip_y
+    move_x, move_y = (tf.random.uniform([count], -shift, shift) for _ in range(2))
+    row_x = tf.stack([tf.cos(angle) * scale_x, -tf.sin(angle) * scale_y, move_x], axis=1)
+    row_y = tf.stack([tf.sin(angle) * scale_x, tf.cos(angle) * scale_y, move_y], axis=1)
+    return tf.stack([row_x, row_y], axis=1)
+
+
+def _resample(images: tf.Tensor, transforms: tf.Tensor, size: int) -> tf.Tensor:
+    """Apply centred, edge-relative maps with bilinear sampling and nearest fill."""
+    ratio = IMAGE_SIZE / size
+    centre_in, centre_out = (IMAGE_SIZE - 1) / 2, (size - 1) / 2
+    linear = transforms[:, :, :2] * ratio
+    offset = transforms[:, :, 2] * IMAGE_SIZE + centre_in - tf.reduce_sum(linear, axis=2) * centre_out
+    flat = tf.concat([linear[:, 0], offset[:, :1], linear[:, 1], offset[:, 1:], tf.zeros([tf.shape(images)[0], 2])], axis=1)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=flat,
+        output_shape=[size, size],
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )
+
+
+def _jpeg(image: tf.Tensor) -> tf.Tensor:
+    """Half of the pictures are coded again at a random grade."""
+    quality = tf.random.uniform([], 30, 96, dtype=tf.int32)
+    return tf.cond(tf.random.uniform([]) < 0.5, lambda: tf.image.adjust_jpeg_quality(image, quality), lambda: image)
+
+
+def _colour(images: tf.Tensor) -> tf.Tensor:
+    """Brightness, contrast, saturation and a gain for each channel, as one linear map a picture."""
+    count = tf.shape(images)[0]
+    column = [count, 1, 1, 1]
+    mean = tf.reduce_mean(images, axis=[1, 2], keepdims=True)
+    contrast = tf.random.uniform(column, 0.8, 1.25)
+    images = (images - mean) * contrast + mean
+    grey = tf.reduce_mean(images, axis=3, keepdims=True)
+    images = (images - grey) * tf.random.uniform(column, 0.75, 1.3) + grey
+    gain = tf.random.uniform(column, 0.85, 1.18) * tf.random.uniform([count, 1, 1, 3], 0.93, 1.07)
+    return tf.clip_by_value(images * gain, 0.0, 255.0)
+
+
+def _blur(images: tf.Tensor) -> tf.Tensor:
+    """Half of the pictures are mixed with their 5x5 binomial blur."""
+    kernel = tf.constant(_BLUR_KERNEL) / 16.0
+    kernel = tf.tile((kernel[:, None] * kernel[None, :])[:, :, None, None], [1, 1, 3, 1])
+    blurred = tf.nn.depthwise_conv2d(images, kernel, strides=[1, 1, 1, 1], padding="SAME")
+    amount = tf.nn.relu(tf.random.uniform([tf.shape(images)[0], 1, 1, 1], -1.0, 1.0))
+    return images + (blurred - images) * amount
