@@ -1,0 +1,99 @@
+"""A model with the whole contract and no learning: colours decide, so that a test can paint the answer it wants.
+
+Probability of malignant = mean red / 255, none score = mean blue / 25.5, activation map = mean green of each cell.
+`python -m tests.tiny_model BASE VERSION [THRESHOLD]` writes BASE/VERSION; a process of its own, for TensorFlow's sake.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+from serving.contract import (
+    ACTIVATION_MAP_OUTPUT,
+    CLASSES,
+    EMBED_SIGNATURE,
+    EMBEDDING_OUTPUT,
+    IMAGE_SHAPE,
+    IMAGES_INPUT,
+    MAP_SIZE,
+    METADATA_OUTPUT,
+    METADATA_SIGNATURE,
+    MODEL_NAME,
+    NONE_SCORE_OUTPUT,
+    PREDICT_SIGNATURE,
+    PROBABILITIES_OUTPUT,
+    SCHEMA_VERSION,
+    SCHEMA_VERSION_INPUT,
+)
+from serving.metadata import (
+    Calibration,
+    Estimate,
+    ModelMetadata,
+    OperatingPoint,
+    Provenance,
+    Score,
+    Source,
+    Thresholds,
+)
+
+TINY_METADATA = ModelMetadata(
+    schema_version=SCHEMA_VERSION,
+    name=MODEL_NAME,
+    version=1,
+    classes=CLASSES,
+    thresholds=Thresholds(malignant=0.4, none=5.0, uncertain_low=0.36, uncertain_high=0.44, guard=0.7),
+    calibration=Calibration(slope=1.0, intercept=0.0),
+    operating_point=OperatingPoint("test", Estimate(0.95, 0.91, 0.98, 200), Estimate(0.71, 0.68, 0.74, 900)),
+    none_score="mean of the blue channel",
+    scores=(Score("auroc", "all", Estimate(0.5, 0.4, 0.6, 1100)),),
+    provenance=Provenance("2026-01-01T00:00:00Z", "tiny", "0" * 64, "none", (Source("painted squares", "none", 1),)),
+)
+
+
+class TinyModel(tf.Module):
+    """Three signatures over four operations."""
+
+    def __init__(self, metadata: ModelMetadata) -> None:
+        super().__init__()
+        self._metadata = metadata.to_json()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *IMAGE_SHAPE], tf.uint8, IMAGES_INPUT)])
+    def predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        pixels = tf.cast(tf.ensure_shape(images, [None, *IMAGE_SHAPE]), tf.float32)
+        red, green, blue = tf.unstack(pixels, axis=3)
+        malignant = tf.reduce_mean(red, axis=[1, 2]) / 255.0
+        cells = tf.reshape(green, [-1, MAP_SIZE, IMAGE_SHAPE[0] // MAP_SIZE, MAP_SIZE, IMAGE_SHAPE[1] // MAP_SIZE])
+        return {
+            PROBABILITIES_OUTPUT: tf.stack([1.0 - malignant, malignant], axis=1),
+            NONE_SCORE_OUTPUT: tf.reduce_mean(blue, axis=[1, 2]) / 25.5,
+            ACTIVATION_MAP_OUTPUT: tf.reduce_mean(cells, axis=[2, 4]),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *IMAGE_SHAPE], tf.uint8, IMAGES_INPUT)])
+    def embed(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {EMBEDDING_OUTPUT: tf.reduce_mean(tf.cast(tf.ensure_shape(images, [None, *IMAGE_SHAPE]), tf.float32), axis=[1, 2])}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, SCHEMA_VERSION_INPUT)])
+    def metadata(self, schema_version: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {METADATA_OUTPUT: tf.fill(tf.shape(schema_version), self._metadata)}
+
+
+def save_tiny_model(base: Path, version: int, malignant_threshold: float = 0.4) -> Path:
+    """Write a version folder the safe way: another name first, then one rename."""
+    thresholds = dataclasses.replace(
+        TINY_METADATA.thresholds,
+        malignant=malignant_threshold,
+        uncertain_low=malignant_threshold - 0.04,
+        uncertain_high=malignant_threshold + 0.04,
+    )
+    model = TinyModel(dataclasses.replace(TINY_METADATA, version=version, thresholds=thresholds))
+    partial = base / f"partial-{version}"
+    signatures = {PREDICT_SIGNATURE: model.predict, EMBED_SIGNATURE: model.embed, METADATA_SIGNATURE: model.metadata}
+    tf.saved_model.save(model, str(partial), signatures=signatures)
+    return partial.rename(base / str(version))
+
+
+if __name__ == "__main__":
+    save_tiny_model(Path(sys.argv[1]), int(sys.argv[2]), *(float(argument) for argument in sys.argv[3:]))
