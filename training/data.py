@@ -1,8 +1,9 @@
-"""Examples and their pixels: a CSV or folders as in the paper -> uint8 arrays of the contract's shape, through `serving.preprocess`."""
+"""Examples and their pixels: a CSV, or folders as in the paper -> uint8 arrays of the contract's shape."""
 
 import csv
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,7 +45,7 @@ class Example:
 def load_examples(data: Path, validation_share: float = 0.2, seed: int = 1) -> list[Example]:
     """Read a CSV (with paths relative to it) or a folder `train/<class>/*`, `test/<class>/*`.
 
-    A folder's validation split is drawn from its training pictures, never from the test pictures (the paper took it from the latter).
+    A folder's validation split is drawn from its training pictures. The paper took it from the test pictures.
 
     Raises:
         ValueError: the data hold no example of one of the two classes.
@@ -81,6 +82,11 @@ def select(examples: Iterable[Example], split: str, labels: Sequence[str] = CLAS
     return [example for example in examples if example.split == split and example.label in labels]
 
 
+def evenly(examples: list[Example], most: int | None) -> list[Example]:
+    """At most so many, spread over the whole list."""
+    return examples if most is None else examples[:: math.ceil(len(examples) / most)]
+
+
 def binary_labels(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
     """1 for malignant, 0 for everything else. Shape [N]."""
     return np.array([example.label == "malignant" for example in examples], dtype=np.int64)
@@ -96,6 +102,7 @@ def load_pixels(examples: Sequence[Example], cache: Path) -> npt.NDArray[np.uint
     """Pixels of all examples, [N, 224, 224, 3], memory-mapped from a file that is made once.
 
     Args:
+        examples: in the order of the result.
         cache: folder for the decoded arrays; the file's name is a digest of the paths, so other examples make another file.
     """
     digest = hashlib.sha256("\n".join(str(example.path) for example in examples).encode()).hexdigest()[:16]

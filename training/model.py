@@ -1,8 +1,8 @@
 """The networks: ResNet-50 v1 (He et al., arXiv 1512.03385) with one logit, as Keras builds it and with BatchNorm folded away.
 
 BatchNorm with fixed statistics is an affine map of a convolution's output, so it can be folded into the kernel and bias
-(Jacob et al., arXiv 1712.05877, section 3.2). A run that freezes BatchNorm trains the folded network from the start; the paper's
-run trains BatchNorm and is folded at export. Folded, bfloat16 convolutions fuse with bias and ReLU on the CPU.
+(Jacob et al., arXiv 1712.05877, section 3.2). A run that freezes BatchNorm trains the folded network from the start; the
+paper's run trains BatchNorm and is folded at export. Folded, bfloat16 convolutions fuse with bias and ReLU on the CPU.
 """
 
 from pathlib import Path

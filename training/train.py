@@ -15,7 +15,7 @@ import tensorflow as tf
 from serving.contract import IMAGE_SHAPE
 from training.augment import augment, resize
 from training.config import Phase, TrainingConfig
-from training.data import Example, binary_labels, load_examples, load_pixels, select
+from training.data import Example, binary_labels, evenly, load_examples, load_pixels, select
 from training.figures import draw_curves
 from training.model import build_classifier
 
@@ -43,8 +43,8 @@ def train(config: TrainingConfig, run: Path) -> Path:
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(config.precision)
     examples = load_examples(Path(config.data), config.validation_share, config.seed)
-    train_examples = _evenly(select(examples, "train"), config.max_examples)
-    val_examples = _evenly(select(examples, "val"), config.max_epoch_validation_examples)
+    train_examples = evenly(select(examples, "train"), config.max_examples)
+    val_examples = evenly(select(examples, "val"), config.max_epoch_validation_examples)
     train_pixels = load_pixels(train_examples, run.parent / "cache")
     val_pixels = load_pixels(val_examples, run.parent / "cache")
     pictures = _captures(train_examples)
@@ -73,6 +73,7 @@ def train(config: TrainingConfig, run: Path) -> Path:
                 steps_per_epoch=steps,
                 initial_epoch=start,
                 epochs=last,
+                shuffle=False,  # the batches are drawn at random already
                 callbacks=[checkpoint, keras.callbacks.TensorBoard(run / "tensorboard")],
             )
         first = last
@@ -90,11 +91,6 @@ def _claim(run: Path, config: TrainingConfig) -> None:
     if (run / "config.json").exists() and TrainingConfig.load(run) != config:
         raise ValueError(f"{run} holds a run with another configuration; give another folder")
     (run / "config.json").write_text(config.to_json())
-
-
-def _evenly(examples: list[Example], most: int | None) -> list[Example]:
-    """At most so many, spread over the whole list."""
-    return examples if most is None else examples[:: math.ceil(len(examples) / most)]
 
 
 def _captures(examples: Sequence[Example]) -> list[list[int]]:
@@ -135,7 +131,7 @@ class _Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         model.load_weights(self._run / CHECKPOINT_FILE)
         return len(self.history)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002  (Keras's signature)
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
         partial = self._run / f"partial-{CHECKPOINT_FILE}"
         self.model.save_weights(partial)

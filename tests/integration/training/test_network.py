@@ -1,0 +1,82 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.contract import IMAGE_SHAPE
+from training.augment import augment, resize
+from training.graph import NetworkWeights, run_network
+from training.model import build_classifier, fold
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    """With statistics as training leaves them: a fresh BatchNorm would hide a mistake in folding."""
+    network = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3))
+    rng = np.random.default_rng(2)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = (weight.shape for weight in layer.get_weights())
+            layer.set_weights(
+                [rng.uniform(0.5, 1.0, gamma), rng.normal(0, 0.1, beta), rng.normal(0, 0.1, mean), rng.uniform(0.7, 1.4, variance)]
+            )
+    return network
+
+
+def test_folding_changes_no_answer(backbone):
+    images = np.random.default_rng(1).normal(size=(2, 64, 64, 3)).astype(np.float32)
+
+    before, after = backbone(images).numpy(), fold(backbone)(images).numpy()
+
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in fold(backbone).layers)
+    assert np.abs(before).max() > 0.1
+    np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-4 * np.abs(before).max())
+
+
+def test_an_npz_gives_the_weights_and_a_lacking_one_is_refused(backbone, tmp_path):
+    weights = {f"{layer.name}/{value.name}": value.numpy() for layer in backbone.layers for value in layer.weights}
+    np.savez(tmp_path / "all.npz", **weights)
+    del weights["conv4_block2_2_bn/gamma"]
+    np.savez(tmp_path / "lacking.npz", **weights)
+
+    network = build_classifier(str(tmp_path / "all.npz"), freeze_batch_norm=False)
+
+    kernel = backbone.get_layer("conv3_block1_2_conv").get_weights()[0]
+    assert np.array_equal(network.get_layer("resnet50").get_layer("conv3_block1_2_conv").get_weights()[0], kernel)
+    with pytest.raises(ValueError, match="conv4_block2_2_bn/gamma"):
+        build_classifier(str(tmp_path / "lacking.npz"), freeze_batch_norm=False)
+
+
+def test_the_exported_operations_give_the_answers_of_the_keras_network():
+    network = build_classifier("none", freeze_batch_norm=True)
+    rng = np.random.default_rng(4)
+    head = network.get_layer("malignant")
+    head.set_weights([rng.normal(size=(2048, 1)), np.array([0.25])])
+    images = rng.integers(0, 256, (3, *IMAGE_SHAPE), dtype=np.uint8)
+
+    expected = network(images.astype(np.float32)).numpy()[:, 0]
+    outputs = run_network(NetworkWeights(network), tf.constant(images))
+
+    np.testing.assert_allclose(outputs["logit"], expected, rtol=0.05, atol=0.05 * np.abs(expected).max())
+    np.testing.assert_allclose(tf.reduce_mean(outputs["activation_map"], axis=[1, 2]), outputs["logit"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["paper", "capture"])
+def test_augmentations_differ_between_pictures_and_stay_pixels(kind):
+    tf.random.set_seed(3)
+    picture = np.zeros(IMAGE_SHAPE, np.uint8)
+    picture[40:120, 60:180] = (180, 90, 60)
+
+    augmented = augment(tf.constant(np.stack([picture] * 4)), 96, kind).numpy()
+
+    assert augmented.shape == (4, 96, 96, 3)
+    assert augmented.min() >= 0
+    assert augmented.max() <= 255
+    assert not np.array_equal(augmented[0], augmented[1])
+
+
+def test_validation_pictures_are_only_resized():
+    picture = np.full((1, *IMAGE_SHAPE), 77, np.uint8)
+
+    assert np.array_equal(resize(tf.constant(picture), 224).numpy(), picture.astype(np.float32))
+    assert np.allclose(resize(tf.constant(picture), 96).numpy(), 77.0)

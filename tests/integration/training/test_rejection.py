@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from training import rejection
+from training.calibrate import apply_platt, choose_thresholds, fit_platt
+from training.evaluate import decide_all
+from training.model import STAGES
+from training.rejection import Rejection
+
+
+def features(rng, count, shift=0.0):
+    """Pooled features with a covariance, each stage of the network's width."""
+    return {
+        stage: (rng.normal(size=(count, 4 * width)) * np.linspace(2, 0.1, 4 * width) + shift).astype(np.float32)
+        for stage, (width, _, _) in STAGES.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng = np.random.default_rng(7)
+    lesions, outliers = features(rng, 600), features(rng, 60, shift=0.6)
+    kinds = ["photo"] * 30 + ["eczema"] * 30
+    return rejection.fit(lesions, outliers, kinds, features(rng, 200))
+
+
+def test_a_kind_never_seen_scores_higher_than_lesions(fitted):
+    model, left_out = fitted
+    rng = np.random.default_rng(8)
+
+    lesions, others = model.score(features(rng, 100)).numpy(), model.score(features(rng, 100, shift=0.6)).numpy()
+
+    assert np.median(others) > np.quantile(lesions, 0.95)
+    assert {result.kind for result in left_out} == {"photo", "eczema"}
+    assert {result.method for result in left_out} == set(rejection.METHODS)
+
+
+def test_without_outliers_the_score_falls_back_to_distances():
+    rng = np.random.default_rng(9)
+    nothing = {stage: rows[:0] for stage, rows in features(rng, 1).items()}
+
+    model, left_out = rejection.fit(features(rng, 600), nothing, [], features(rng, 50))
+
+    assert model.method == rejection.WITHOUT_OUTLIERS
+    assert left_out == []
+    assert model.score(features(rng, 50, shift=1.0)).numpy().min() > np.median(model.score(features(rng, 50)).numpy())
+
+
+def test_a_saved_rejection_scores_the_same(fitted, tmp_path):
+    model, _ = fitted
+    pictures = features(np.random.default_rng(10), 20)
+
+    model.save(tmp_path / "rejection.npz")
+
+    np.testing.assert_array_equal(Rejection.load(tmp_path / "rejection.npz").score(pictures), model.score(pictures))
+
+
+def test_platt_recovers_a_known_map():
+    rng = np.random.default_rng(11)
+    logits = rng.normal(0, 2, 20_000).astype(np.float32)
+    labels = (rng.random(20_000) < 1 / (1 + np.exp(-(0.5 * logits - 1.0)))).astype(np.int64)
+
+    calibration = fit_platt(logits, labels)
+
+    assert calibration.slope == pytest.approx(0.5, abs=0.05)
+    assert calibration.intercept == pytest.approx(-1.0, abs=0.08)
+    assert apply_platt(calibration, logits).mean() == pytest.approx(labels.mean(), abs=1e-3)
+
+
+def test_thresholds_keep_sensitivity_and_the_ceiling_on_rejected_malignant_lesions():
+    rng = np.random.default_rng(12)
+    truth = rng.random(5000) < 0.3
+    malignant = 1 / (1 + np.exp(-rng.normal(np.where(truth, 1.5, -1.5), 1.0)))
+    none_score = rng.normal(size=5000)
+
+    thresholds = choose_thresholds(malignant, none_score, truth)
+    decisions = decide_all(malignant, none_score, thresholds)
+
+    assert (malignant[truth] >= thresholds.malignant).mean() == pytest.approx(0.95, abs=0.002)
+    assert np.isin(decisions[truth], ("out_of_scope", "uncertain")).mean() <= 0.02 + 0.01
+    assert thresholds.uncertain_low < thresholds.malignant < thresholds.uncertain_high

@@ -1,0 +1,43 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.config import Phase
+from training.train import train
+
+
+def test_a_run_leaves_weights_history_curves_and_its_configuration(trained_run):
+    history = json.loads((trained_run / "history.json").read_text())
+
+    assert len(history) == 2
+    assert all(np.isfinite(row["val_loss"]) for row in history)
+    assert (trained_run / "model.weights.h5").stat().st_size > 90e6
+    assert list((trained_run / "tensorboard").rglob("events.*"))
+    with Image.open(trained_run / "curves.png") as curves:
+        assert curves.size == (1200, 480)
+
+
+def test_an_interrupted_run_goes_on_after_its_last_whole_epoch(tiny_config, tmp_path):
+    config = dataclasses.replace(tiny_config, ema_momentum=None, phases=(Phase(1, 32), Phase(1, 32)))
+    stopped = json.dumps([{"loss": 1.0, "accuracy": 0.5, "auc": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "val_auc": 0.5}])
+    train(dataclasses.replace(config, phases=(Phase(1, 32),)), tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(config.to_json())
+    (tmp_path / "run" / "history.json").write_text(stopped)
+
+    train(config, tmp_path / "run")
+
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert len(history) == 2
+    assert history[0] == json.loads(stopped)[0]
+
+
+def test_another_configuration_does_not_overwrite_a_run(tiny_config, trained_run):
+    before = (trained_run / "config.json").read_text()
+
+    with pytest.raises(ValueError, match="another configuration"):
+        train(dataclasses.replace(tiny_config, batch_size=8), trained_run)
+
+    assert (trained_run / "config.json").read_text() == before

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from training.statistics import auroc, bootstrap, expected_calibration_error, log_loss, share
+
+
+def test_interval_holds_the_true_share_and_narrows_with_n():
+    rng = np.random.default_rng(3)
+    small, large = rng.random(50) < 0.8, rng.random(2000) < 0.8
+
+    few = bootstrap(share(small), [str(index) for index in range(50)])
+    many = bootstrap(share(large), [str(index) for index in range(2000)])
+
+    assert few.low <= 0.8 <= few.high
+    assert many.low <= 0.8 <= many.high
+    assert many.high - many.low < (few.high - few.low) / 3
+    assert (few.n, many.n) == (50, 2000)
+
+
+def test_pictures_of_one_lesion_are_drawn_together():
+    hits = np.repeat(np.arange(20) % 2 == 0, 10)
+
+    by_picture = bootstrap(share(hits), [str(index) for index in range(200)])
+    by_lesion = bootstrap(share(hits), [str(index // 10) for index in range(200)])
+
+    assert by_lesion.high - by_lesion.low > 2 * (by_picture.high - by_picture.low)
+
+
+def test_auroc_of_a_perfect_a_reversed_and_an_undefined_case():
+    truth = np.array([False, False, True, True])
+    rows = np.arange(4)
+
+    assert auroc(truth, np.array([0.1, 0.2, 0.8, 0.9]))(rows) == 1.0
+    assert auroc(truth, np.array([0.9, 0.8, 0.2, 0.1]))(rows) == 0.0
+    assert np.isnan(auroc(truth, np.array([0.1, 0.2, 0.8, 0.9]))(np.array([0, 1])))
+
+
+def test_log_loss_is_that_of_the_definition():
+    value = log_loss(np.array([True, False]), np.array([0.8, 0.4]))(np.arange(2))
+
+    assert value == pytest.approx(-(np.log(0.8) + np.log(0.6)) / 2)
+
+
+def test_calibration_error_is_zero_when_shares_equal_probabilities_and_their_gap_otherwise():
+    truth = np.arange(100) < 30
+
+    assert expected_calibration_error(truth, np.full(100, 0.3))(np.arange(100)) == pytest.approx(0.0, abs=1e-12)
+    assert expected_calibration_error(truth, np.full(100, 0.7))(np.arange(100)) == pytest.approx(0.4)

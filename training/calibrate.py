@@ -1,0 +1,168 @@
+"""Fits what follows the network, from training and validation pictures only: Platt's map, thresholds, the none score."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
+
+from serving.contract import IMAGE_SIZE
+from serving.metadata import Calibration, Thresholds
+from training import rejection
+from training.augment import augment
+from training.config import TrainingConfig
+from training.data import Example, binary_labels, evenly, load_examples, load_pixels, select
+from training.evaluate import decide_all, none_kind
+from training.graph import NetworkWeights, run_batches
+from training.model import build_classifier
+from training.rejection import Rejection
+from training.statistics import Floats, auroc, expected_calibration_error
+from training.train import WEIGHTS_FILE
+
+CALIBRATION_FILE = "calibration.json"
+REJECTION_FILE = "rejection.npz"
+BATCH_SIZE = 32
+
+SENSITIVITY = 0.95
+"""Of the operating threshold, on validation."""
+
+UNCERTAIN_MALIGNANT_SHARE = 0.006
+REJECTED_MALIGNANT_SHARE = 0.008
+"""Shares of malignant validation pictures that the abstain band and the none threshold may take from a label.
+
+Together they stay under the 2 % that may at most go to `none`, with room for other pictures than these."""
+
+REJECTED_LESION_SHARE = 0.02
+"""Share of validation lesions that the none threshold may reject."""
+
+
+def calibrate(run: Path) -> None:
+    """Write calibration.json and rejection.npz into the run's folder and print what was measured on the way.
+
+    Args:
+        run: a finished training run.
+    """
+    config = TrainingConfig.load(run)
+    examples = load_examples(Path(config.data), config.validation_share, config.seed)
+    weights = load_network(run)
+    cache = run.parent / "cache"
+
+    train = evenly(select(examples, "train"), config.max_examples)
+    outliers = select(examples, "train", ["none"])
+    val = evenly(select(examples, "val"), config.max_examples)
+    train_pixels = load_pixels(train, cache)
+    print("features of the training and validation pictures")
+    plain = run_batches(weights, _batches(train_pixels))
+    # Copies as another camera would have taken them: the none score shall not find those strange.
+    copies = run_batches(weights, _augmented(_batches(train_pixels)))
+    val_outputs = run_batches(weights, _batches(load_pixels(val, cache)))
+    outlier_outputs = run_batches(weights, _batches(load_pixels(outliers, cache))) if outliers else _no_rows(plain)
+
+    calibration = fit_platt(val_outputs["logit"], binary_labels(val))
+    lesions = {name: np.concatenate([plain[name], copies[name]]) for name in plain}
+    chosen, left_out = rejection.fit(lesions, outlier_outputs, [none_kind(example) for example in outliers], val_outputs)
+    malignant = apply_platt(calibration, val_outputs["logit"])
+    none_score = chosen.score(val_outputs).numpy().astype(np.float64)
+    thresholds = choose_thresholds(malignant, none_score, binary_labels(val).astype(bool))
+
+    chosen.save(run / REJECTION_FILE)
+    document = {"calibration": dataclasses.asdict(calibration), "thresholds": dataclasses.asdict(thresholds)}
+    (run / CALIBRATION_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    _print_summary(val, malignant, none_score, thresholds, chosen, left_out)
+
+
+def load_network(run: Path) -> NetworkWeights:
+    """Folded weights of a finished run."""
+    config = TrainingConfig.load(run)
+    keras.mixed_precision.set_global_policy("float32")
+    classifier = build_classifier("none", config.freeze_batch_norm)
+    classifier.load_weights(run / WEIGHTS_FILE)
+    return NetworkWeights(classifier)
+
+
+def load_calibration(run: Path) -> tuple[Calibration, Thresholds]:
+    """What `calibrate` wrote."""
+    document = json.loads((run / CALIBRATION_FILE).read_text())
+    return Calibration(**document["calibration"]), Thresholds(**document["thresholds"])
+
+
+def fit_platt(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Calibration:
+    """Platt's two-parameter map (1999), by unpenalised logistic regression on validation logits [N]."""
+    model = LogisticRegression(C=np.inf).fit(logits[:, None], labels)
+    return Calibration(slope=float(model.coef_[0, 0]), intercept=float(model.intercept_[0]))
+
+
+def apply_platt(calibration: Calibration, logits: npt.NDArray[np.float32]) -> Floats:
+    """Calibrated probability of malignant, [N]."""
+    return 1 / (1 + np.exp(-(calibration.slope * logits.astype(np.float64) + calibration.intercept)))
+
+
+def choose_thresholds(malignant: Floats, none_score: Floats, is_malignant: npt.NDArray[np.bool_]) -> Thresholds:
+    """Operating point, abstain band and none threshold from validation lesions.
+
+    Args:
+        malignant: calibrated probability of each lesion, [N].
+        none_score: of each lesion, [N].
+        is_malignant: the truth, [N].
+    """
+    positives = malignant[is_malignant]
+    missed = 1 - SENSITIVITY
+    low, threshold, high = np.quantile(
+        positives, [missed - UNCERTAIN_MALIGNANT_SHARE / 2, missed, missed + UNCERTAIN_MALIGNANT_SHARE / 2], method="lower"
+    )
+    none = max(
+        np.quantile(none_score[is_malignant], 1 - REJECTED_MALIGNANT_SHARE), np.quantile(none_score, 1 - REJECTED_LESION_SHARE)
+    )
+    return Thresholds(
+        malignant=float(threshold),
+        none=float(none),
+        uncertain_low=float(low),
+        uncertain_high=float(high),
+        # As likely malignant as the middle one of the malignant lesions.
+        guard=float(np.median(positives)),
+    )
+
+
+def _batches(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    progress = keras.utils.Progbar(len(pixels), unit_name="picture")
+    for start in range(0, len(pixels), BATCH_SIZE):
+        batch = np.asarray(pixels[start : start + BATCH_SIZE])
+        yield batch
+        progress.add(len(batch))
+
+
+def _augmented(batches: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+    tf.random.set_seed(1)
+    change = tf.function(lambda images: tf.cast(tf.round(augment(images, IMAGE_SIZE, "capture")), tf.uint8))
+    for batch in batches:
+        yield change(tf.constant(batch)).numpy()
+
+
+def _no_rows(outputs: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: value[:0] for name, value in outputs.items()}
+
+
+def _print_summary(
+    val: Sequence[Example],
+    malignant: Floats,
+    none_score: Floats,
+    thresholds: Thresholds,
+    chosen: Rejection,
+    left_out: Sequence[rejection.LeftOut],
+) -> None:
+    truth = binary_labels(val).astype(bool)
+    everything = np.arange(len(val))
+    sent_to_none = np.isin(decide_all(malignant, none_score, thresholds), ("out_of_scope", "uncertain"))
+    print(f"validation AUROC {auroc(truth, malignant)(everything):.4f}, n {len(val)}")
+    print(f"validation ECE {expected_calibration_error(truth, malignant)(everything):.4f}")
+    print(f"specificity at {SENSITIVITY:.0%} sensitivity {(malignant[~truth] < thresholds.malignant).mean():.4f}")
+    print(f"malignant lesions sent to none {sent_to_none[truth].mean():.4f}, benign {sent_to_none[~truth].mean():.4f}")
+    print(f"none score: {chosen.method}; kinds left out in turn:")
+    for result in left_out:
+        figures = f"AUROC {result.auroc:.4f}  FPR@95 {result.false_positive_rate:.3f}  n {result.n}"
+        print(f"  {result.method:38} {result.kind:12} {figures}")

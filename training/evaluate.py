@@ -1,0 +1,151 @@
+"""Scores an exported version on a split it never saw, loaded afresh from its folder."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from serving.contract import IMAGES_INPUT, NONE_SCORE_OUTPUT, PREDICT_SIGNATURE, PROBABILITIES_OUTPUT
+from serving.metadata import Estimate, ModelMetadata, Score, Thresholds
+from training.data import Example, load_examples, load_pixels, select
+from training.statistics import Floats, Rows, auroc, bootstrap, expected_calibration_error, log_loss, share
+
+BATCH_SIZE = 32
+SENT_TO_NONE = ("out_of_scope", "uncertain")
+SKIN_KINDS = "skin condition or healthy skin"
+
+Mask = npt.NDArray[np.bool_]
+
+PredictFn = Callable[[npt.NDArray[np.uint8]], Mapping[str, npt.NDArray[np.float32]]]
+"""uint8 [N, 224, 224, 3] -> the outputs of the contract's predict signature."""
+
+
+def load_predict_fn(version: Path) -> PredictFn:
+    """The predict signature of an exported version."""
+    # The signature lives as long as the object it belongs to.
+    loaded = tf.saved_model.load(str(version))
+    signature = loaded.signatures[PREDICT_SIGNATURE]
+
+    def predict(images: npt.NDArray[np.uint8]) -> Mapping[str, npt.NDArray[np.float32]]:
+        return {name: value.numpy() for name, value in signature(**{IMAGES_INPUT: tf.constant(images)}).items()}
+
+    predict.loaded = loaded  # type: ignore[attr-defined]
+    return predict
+
+
+def predict_all(predict: PredictFn, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Malignant probability [N] and none score [N] of many pictures."""
+    progress = tf.keras.utils.Progbar(len(pixels), unit_name="picture")
+    malignant, none_score = [], []
+    for start in range(0, len(pixels), BATCH_SIZE):
+        batch = np.asarray(pixels[start : start + BATCH_SIZE])
+        outputs = predict(batch)
+        malignant.append(outputs[PROBABILITIES_OUTPUT][:, 1])
+        none_score.append(outputs[NONE_SCORE_OUTPUT])
+        progress.add(len(batch))
+    return np.concatenate(malignant).astype(np.float64), np.concatenate(none_score).astype(np.float64)
+
+
+def decide_all(malignant: Floats, none_score: Floats, thresholds: Thresholds) -> npt.NDArray[np.str_]:
+    """The gateway's decision for many pictures: `benign`, `malignant`, `out_of_scope` or `uncertain`; a test compares them."""
+    return np.select(
+        [
+            (none_score >= thresholds.none) & (malignant < thresholds.guard),
+            none_score >= thresholds.none,
+            (malignant >= thresholds.uncertain_low) & (malignant < thresholds.uncertain_high),
+            malignant >= thresholds.malignant,
+        ],
+        ["out_of_scope", "uncertain", "uncertain", "malignant"],
+        default="benign",
+    )
+
+
+def evaluate(predict: PredictFn, metadata: ModelMetadata, data: Path, cache: Path, split: str = "test") -> list[Score]:
+    """Every figure of the model card, each with its interval and n.
+
+    Lesions: over all and for each source. Rejection: for each kind of `none` against the lesions of all sources.
+
+    Args:
+        predict: the exported graph.
+        metadata: of the same version, for its thresholds.
+        data: as in `training.data.load_examples`.
+        cache: folder for decoded pictures.
+        split: never used to choose anything: `test`.
+    """
+    examples = select(load_examples(data), split, ("benign", "malignant", "premalignant", "none"))
+    malignant, none_score = predict_all(predict, load_pixels(examples, cache))
+    decisions = decide_all(malignant, none_score, metadata.thresholds)
+    labels = np.array([example.label for example in examples])
+    is_lesion = np.isin(labels, ("benign", "malignant"))
+    sources = np.array([example.source for example in examples])
+    subsets = {"all": is_lesion} | {source: is_lesion & (sources == source) for source in np.unique(sources[is_lesion])}
+    table = _Table([example.group for example in examples])
+    for subset, rows in subsets.items():
+        _score_lesions(table, subset, rows, labels == "malignant", malignant, decisions, metadata.thresholds)
+    kinds = np.array([none_kind(example) for example in examples])
+    is_none = labels == "none"
+    kind_rows = {kind: kinds == kind for kind in sorted(set(kinds) - {""})}
+    if (is_none & (kinds != "photo")).any():
+        kind_rows[SKIN_KINDS] = is_none & (kinds != "photo")
+    for kind, rows in kind_rows.items():
+        table.add("none score AUROC", kind, is_lesion | rows, lambda chosen, rows=rows: auroc(rows[chosen], none_score[chosen]))
+        table.add_share("non-lesions accepted", kind, rows, ~np.isin(decisions, SENT_TO_NONE))
+    table.add_share("flagged malignant", "premalignant", labels == "premalignant", decisions == "malignant")
+    return table.scores
+
+
+class _Table:
+    """Collects scores over rows of one list of pictures."""
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        self._groups = np.asarray(groups)
+        self.scores: list[Score] = []
+
+    def add(self, metric: str, subset: str, rows: Mask, make: Callable[[Rows], Callable[[Rows], float]]) -> None:
+        """Score the chosen rows, unless there are none. `make` gets their indices and gives the metric over their positions."""
+        chosen = np.flatnonzero(rows)
+        if len(chosen):
+            self.scores.append(Score(metric, subset, bootstrap(make(chosen), self._groups[chosen])))
+
+    def add_share(self, metric: str, subset: str, rows: Mask, hits: Mask) -> None:
+        """The share of hits among the chosen rows."""
+        self.add(metric, subset, rows, lambda chosen: share(hits[chosen]))
+
+
+def _score_lesions(
+    table: _Table,
+    subset: str,
+    rows: Mask,
+    is_malignant: Mask,
+    malignant: Floats,
+    decisions: npt.NDArray[np.str_],
+    thresholds: Thresholds,
+) -> None:
+    flagged = malignant >= thresholds.malignant
+    table.add("AUROC", subset, rows, lambda chosen: auroc(is_malignant[chosen], malignant[chosen]))
+    table.add_share("sensitivity", subset, rows & is_malignant, flagged)
+    table.add_share("specificity", subset, rows & ~is_malignant, ~flagged)
+    table.add_share("accuracy", subset, rows, flagged == is_malignant)
+    table.add("log loss", subset, rows, lambda chosen: log_loss(is_malignant[chosen], malignant[chosen]))
+    table.add("ECE", subset, rows, lambda chosen: expected_calibration_error(is_malignant[chosen], malignant[chosen]))
+    table.add_share("lesions rejected as out of scope", subset, rows, decisions == "out_of_scope")
+    table.add_share("lesions left uncertain", subset, rows, decisions == "uncertain")
+    table.add_share("malignant lesions sent to none", subset, rows & is_malignant, np.isin(decisions, SENT_TO_NONE))
+
+
+def none_kind(example: Example) -> str:
+    """The folder of a `none` picture, such as `photo` or `eczema`; empty for a lesion."""
+    return example.path.parent.name if example.label == "none" else ""
+
+
+def format_scores(scores: Sequence[Score]) -> str:
+    """A table for people."""
+    lines = [f"{'metric':34} {'subset':34} {'value':>7}  {'95 % interval':17} {'n':>5}"]
+    lines += [f"{score.metric:34} {score.subset:34} {_figures(score.estimate)}" for score in scores]
+    return "\n".join(lines)
+
+
+def _figures(estimate: Estimate) -> str:
+    return f"{estimate.value:7.4f}  [{estimate.low:.4f}, {estimate.high:.4f}]  {estimate.n:5d}"
