@@ -38,8 +38,8 @@ class Example:
 
     @property
     def capture_id(self) -> str:
-        """The same for the several captures of one picture (HAM10000 stands in the data twice)."""
-        return self.path.stem
+        """The same for the several captures of one picture (HAM10000 stands in the data twice, under the same file names)."""
+        return f"{self.label}/{self.path.stem}"
 
 
 def load_examples(data: Path, validation_share: float = 0.2, seed: int = 1) -> list[Example]:

@@ -3,7 +3,8 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,11 @@ def train(config: TrainingConfig, run: Path) -> Path:
         if done < last:
             # A fit of its own for each size: the network takes any, a dataset has one.
             start = max(first, done)
-            batches = _batches(train_examples, train_pixels, pictures, config, seed=config.seed + start)
+            draws = partial(
+                _batches, train_examples, train_pixels, pictures, config, config.seed + start, steps * (last - start)
+            )
             model.fit(
-                _dataset(batches, phase, config),
+                _dataset(draws, phase, config),
                 validation_data=_validation_dataset(val_examples, val_pixels, phase, config),
                 steps_per_epoch=steps,
                 initial_epoch=start,
@@ -133,9 +136,9 @@ class _Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002  (Keras's signature)
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
-        partial = self._run / f"partial-{CHECKPOINT_FILE}"
-        self.model.save_weights(partial)
-        partial.rename(self._run / CHECKPOINT_FILE)
+        unfinished = self._run / f"partial-{CHECKPOINT_FILE}"
+        self.model.save_weights(unfinished)
+        unfinished.rename(self._run / CHECKPOINT_FILE)
         text = json.dumps(self.history, indent=2) + "\n"
         (self._run / f"partial-{HISTORY_FILE}").write_text(text)
         (self._run / f"partial-{HISTORY_FILE}").rename(self._run / HISTORY_FILE)
@@ -145,7 +148,11 @@ Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
 
 
 def _batches(
-    examples: Sequence[Example], pixels: npt.NDArray[np.uint8], pictures: list[list[int]], config: TrainingConfig, seed: int
+    examples: Sequence[Example],
+    pixels: npt.NDArray[np.uint8],
+    pictures: list[list[int]],
+    config: TrainingConfig,
+    seed: int,
 ) -> Iterator[Batch]:
     """Endless batches: pictures in random order, one capture of each, malignant ones at the configured share."""
     rng = np.random.default_rng(seed)
@@ -164,16 +171,18 @@ def _batches(
 
 
 def _endless(values: npt.NDArray[np.int64], rng: np.random.Generator) -> Iterator[int]:
+    if not len(values):
+        raise ValueError("the training split lacks a class that the configuration asks for")
     while True:
         yield from rng.permutation(values)
 
 
-def _dataset(batches: Iterator[Batch], phase: Phase, config: TrainingConfig) -> tf.data.Dataset:
+def _dataset(draws: Callable[[], Iterator[Batch]], phase: Phase, config: TrainingConfig) -> tf.data.Dataset:
     signature = (
         tf.TensorSpec((config.batch_size, *IMAGE_SHAPE), tf.uint8),
         tf.TensorSpec((config.batch_size, 1), tf.float32),
     )
-    dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
+    dataset = tf.data.Dataset.from_generator(draws, output_signature=signature)
     return dataset.map(
         lambda images, labels: (augment(images, phase.image_size, config.augmentation), labels), num_parallel_calls=2
     ).prefetch(2)
