@@ -73,7 +73,9 @@ class TinyModel(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, *IMAGE_SHAPE], tf.uint8, IMAGES_INPUT)])
     def embed(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {EMBEDDING_OUTPUT: tf.reduce_mean(tf.cast(tf.ensure_shape(images, [None, *IMAGE_SHAPE]), tf.float32), axis=[1, 2])}
+        return {
+            EMBEDDING_OUTPUT: tf.reduce_mean(tf.cast(tf.ensure_shape(images, [None, *IMAGE_SHAPE]), tf.float32), axis=[1, 2])
+        }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, SCHEMA_VERSION_INPUT)])
     def metadata(self, schema_version: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -18,7 +18,12 @@ def backbone():
         if isinstance(layer, keras.layers.BatchNormalization):
             gamma, beta, mean, variance = (weight.shape for weight in layer.get_weights())
             layer.set_weights(
-                [rng.uniform(0.5, 1.0, gamma), rng.normal(0, 0.1, beta), rng.normal(0, 0.1, mean), rng.uniform(0.7, 1.4, variance)]
+                [
+                    rng.uniform(0.5, 1.0, gamma),
+                    rng.normal(0, 0.1, beta),
+                    rng.normal(0, 0.1, mean),
+                    rng.uniform(0.7, 1.4, variance),
+                ]
             )
     return network
 

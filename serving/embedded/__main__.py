@@ -1,0 +1,100 @@
+"""`python -m serving.embedded --port=8500 ...`: composition root of the embedded model server."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from serving.embedded.batching import BatchScheduler
+from serving.embedded.catalogue import Catalogue
+from serving.embedded.config import read_batching, read_metrics_path, read_model_configs
+from serving.embedded.flags import Flags, StartupError, parse_flags
+from serving.embedded.management import ModelService
+from serving.embedded.monitoring import Monitoring
+from serving.embedded.prediction import PredictionService
+from serving.embedded.rest import make_rest_server
+from serving.embedded.status import ServingError
+
+GRACE_S = 10.0
+"""How long calls in flight may take after SIGTERM."""
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; 255 when the server cannot start, as the real one."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        serve(parse_flags(sys.argv[1:]), stopped)
+    except (StartupError, ServingError, OSError, RuntimeError) as error:
+        text = error.message if isinstance(error, ServingError) else str(error)
+        print(f"Failed to start server. Error: {text}", flush=True)
+        return 255
+    return 0
+
+
+def serve(flags: Flags, stopped: threading.Event) -> None:
+    """Load the models, open the ports, wait, drain.
+
+    Raises:
+        StartupError: a configuration file contradicts itself.
+        ServingError: a model does not load.
+        OSError, RuntimeError: a port cannot be bound.
+    """
+    metrics = Monitoring()
+    catalogue = Catalogue(flags, metrics)
+    with ExitStack() as cleanup:
+        batching = read_batching(flags, os.cpu_count() or 1)
+        scheduler = BatchScheduler(batching, metrics) if batching else None
+        if scheduler:
+            cleanup.callback(scheduler.stop)
+        cleanup.callback(catalogue.stop)
+        _start_models(catalogue, flags, stopped)
+        if stopped.is_set():
+            return
+        # No message limit, as the real server: a batch of 32 pictures has 4.8 MB.
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+        server = grpc.server(ThreadPoolExecutor(flags.grpc_max_threads), options=options)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(catalogue, scheduler, metrics), server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(catalogue), server)
+        port = server.add_insecure_port(f"{flags.host}:{flags.port}")
+        server.start()
+        cleanup.callback(lambda: server.stop(GRACE_S).wait())
+        print(f"Running gRPC ModelServer at {flags.host}:{port} ...", flush=True)
+        if flags.rest_api_port:
+            rest = make_rest_server(flags.host, flags.rest_api_port, catalogue, metrics, read_metrics_path(flags))
+            threading.Thread(target=rest.serve_forever, name="rest", daemon=True).start()
+            cleanup.callback(rest.shutdown)
+            print(f"Exporting HTTP/REST API at:{flags.host}:{rest.server_port} ...", flush=True)
+        stopped.wait()
+
+
+def _start_models(catalogue: Catalogue, flags: Flags, stopped: threading.Event) -> None:
+    """In a thread of its own, so that a signal ends the wait for a version that never comes."""
+    failures: list[ServingError] = []
+
+    def start() -> None:
+        try:
+            catalogue.start(read_model_configs(flags))
+        except ServingError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=start, name="startup", daemon=True)
+    thread.start()
+    while thread.is_alive() and not stopped.is_set():
+        thread.join(timeout=0.2)
+    if failures:
+        raise failures[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Configuration files of TensorFlow Serving, read as it reads them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
+
+from serving.embedded import settings_pb2
+from serving.embedded.flags import Flags, StartupError
+from serving.embedded.status import ServingError
+
+DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
+PLATFORM = "tensorflow"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model: where its versions lie, which are wanted, what they are called."""
+
+    name: str
+    base_path: Path
+    policy: FileSystemStoragePathSourceConfig.ServableVersionPolicy
+    labels: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Batching:
+    """BatchingParameters with TensorFlow Serving's defaults filled in."""
+
+    max_batch_size: int
+    batch_timeout_s: float
+    max_enqueued_batches: int
+    num_batch_threads: int
+    thread_pool_name: str
+    allowed_batch_sizes: tuple[int, ...]
+
+
+def read_model_configs(flags: Flags) -> list[ModelConfig]:
+    """Models of --model_config_file, or the one of --model_name and --model_base_path.
+
+    Raises:
+        ServingError: as a reload with the same list would give.
+    """
+    if flags.model_config_file is None:
+        return [
+            ModelConfig(
+                flags.model_name, Path(flags.model_base_path), FileSystemStoragePathSourceConfig.ServableVersionPolicy(), {}
+            )
+        ]
+    message = text_format.Parse(flags.model_config_file.read_text(), model_server_config_pb2.ModelServerConfig())
+    return validate_models(message.model_config_list.config)
+
+
+def validate_models(configs: Sequence[model_server_config_pb2.ModelConfig]) -> list[ModelConfig]:
+    """Check a list of models.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT with the real server's text.
+    """
+    models: dict[str, ModelConfig] = {}
+    for config in configs:
+        if config.name in models:
+            raise _invalid(f"Illegal to list model {config.name} multiple times in config list")
+        if not config.base_path.startswith("/"):
+            raise _invalid(f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}")
+        if not config.model_platform:
+            raise _invalid(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+                f"model name is {config.name}"
+            )
+        if config.model_platform != PLATFORM:
+            raise _invalid(f"Model {config.name} requests unsupported platform {config.model_platform}")
+        labels = dict(config.version_labels)
+        models[config.name] = ModelConfig(config.name, Path(config.base_path), config.model_version_policy, labels)
+    return list(models.values())
+
+
+def read_batching(flags: Flags, processors: int) -> Batching | None:
+    """Batching parameters, or None when batching is off.
+
+    Raises:
+        StartupError: the last allowed batch size is not the largest batch.
+    """
+    if not flags.enable_batching:
+        return None
+    message = settings_pb2.BatchingParameters()
+    if flags.batching_parameters_file:
+        text_format.Parse(flags.batching_parameters_file.read_text(), message)
+    largest = message.max_batch_size.value if message.HasField("max_batch_size") else 1000
+    allowed = tuple(message.allowed_batch_sizes)
+    if allowed and allowed[-1] != largest:
+        raise StartupError(
+            f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {allowed[-1]}; expected {largest}"
+        )
+    return Batching(
+        max_batch_size=largest,
+        batch_timeout_s=message.batch_timeout_micros.value / 1e6,
+        max_enqueued_batches=message.max_enqueued_batches.value if message.HasField("max_enqueued_batches") else 10,
+        num_batch_threads=message.num_batch_threads.value if message.HasField("num_batch_threads") else processors,
+        thread_pool_name=message.thread_pool_name.value or "model_server_batch_threads",
+        allowed_batch_sizes=allowed,
+    )
+
+
+def read_metrics_path(flags: Flags) -> str | None:
+    """Path of the Prometheus page, or None when it is off."""
+    if flags.monitoring_config_file is None:
+        return None
+    message = text_format.Parse(flags.monitoring_config_file.read_text(), settings_pb2.MonitoringConfig())
+    if not message.prometheus_config.enable:
+        return None
+    return message.prometheus_config.path or DEFAULT_METRICS_PATH
+
+
+def _invalid(message: str) -> ServingError:
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
