@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
-from serving.release import publish
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
@@ -42,6 +41,7 @@ from serving.metadata import (
     Source,
     Thresholds,
 )
+from serving.release import publish
 from training.calibrate import REJECTION_FILE, load_calibration, load_network
 from training.config import TrainingConfig
 from training.data import load_examples, select

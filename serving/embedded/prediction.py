@@ -143,7 +143,7 @@ def _to_tensor(value: npt.NDArray[Any]) -> tensor_pb2.TensorProto:
             tensor.bool_val.extend(values)
         case "i" if value.dtype == np.int64:
             tensor.int64_val.extend(values)
-        case "i" | "u" if value.dtype.itemsize <= 4:
+        case "i" | "u" if value.dtype.itemsize < np.dtype(np.int64).itemsize:
             tensor.int_val.extend(values)
         case "O":
             tensor.string_val.extend(values)

@@ -153,8 +153,9 @@ def read_inputs(request: predict_pb2.PredictRequest, definition: meta_graph_pb2.
     for alias in wanted:
         if alias not in request.inputs:
             raise _invalid(
-                f"Signature input alias: {alias}(feed name: {definition.inputs[alias].name}) not found in request and no default "
-                f"value provided. Inputs expected to be in the request {{{','.join(given)}}}, or default input alias set: "
+                f"Signature input alias: {alias}(feed name: {definition.inputs[alias].name}) not found in request and no "
+                f"default value provided. Inputs expected to be in the request {{{','.join(given)}}}, "
+                "or default input alias set: "
             )
     return {alias: _parse(alias, request.inputs[alias]) for alias in wanted}
 

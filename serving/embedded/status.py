@@ -33,9 +33,6 @@ class ServingError(Exception):
 def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
     """End a call as TensorFlow Serving does: a text over 1,024 bytes is cut and marked."""
     encoded = error.message.encode()
-    if len(encoded) > _MAX_BYTES:
-        text = encoded[:_MAX_BYTES].decode(errors="ignore") + "...TRUNCATED"
-    else:
-        text = error.message
-    context.abort(error.code, text)
+    cut = encoded[:_MAX_BYTES].decode(errors="ignore") + "...TRUNCATED"
+    context.abort(error.code, cut if len(encoded) > _MAX_BYTES else error.message)
     raise AssertionError("abort returned")  # its stub does not say that it always raises

@@ -1,0 +1,89 @@
+"""The Flask application, put together from its parts."""
+
+import io
+import time
+from pathlib import Path
+from typing import IO, Final
+
+import structlog
+from flask import Flask, Request, Response, g, request
+
+from gateway import api, health, logs, metrics, portal, problems
+from gateway.classify import Classifier
+from gateway.predictor import Predictor
+from gateway.settings import Settings
+
+WEB: Final = Path(__file__).parent.parent / "web"
+
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_MACHINE_PATHS: Final = ("/api/", "/health/", "/metrics")
+_log = structlog.get_logger()
+
+
+class MemoryRequest(Request):
+    """Keeps uploads in memory: the base class would write those over 500 kB to a file."""
+
+    def _get_file_stream(self, *_: object, **__: object) -> IO[bytes]:
+        return io.BytesIO()
+
+
+class Application(Flask):
+    """Flask with our request class."""
+
+    request_class = MemoryRequest
+
+
+def create_app(settings: Settings, predictor: Predictor) -> Flask:
+    """Assemble the application over a model server."""
+    app = Application(__name__, template_folder=str(WEB / "templates"), static_folder=str(WEB / "static"))
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
+    classifier = Classifier(predictor, settings.max_picture_pixels)
+    portal.init_app(app)
+    app.register_blueprint(api.blueprint(classifier))
+    app.register_blueprint(portal.blueprint(classifier, predictor, settings))
+    app.register_blueprint(health.blueprint(predictor))
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.register_error_handler(Exception, _explain)
+    return app
+
+
+def _begin() -> None:
+    g.started = time.perf_counter()
+    g.request_id = logs.request_id(request.headers.get("X-Request-ID"))
+
+
+def _finish(response: Response) -> Response:
+    elapsed = time.perf_counter() - g.started
+    # The template of the route, never the path: paths are the client's and have no end.
+    route = request.url_rule.rule if request.url_rule else "unmatched"
+    metrics.REQUESTS.labels(route, request.method if request.url_rule else "", response.status_code).inc()
+    metrics.REQUEST_SECONDS.labels(route).observe(elapsed)
+    response.headers.update(SECURITY_HEADERS)
+    response.headers["X-Request-ID"] = g.request_id
+    _log.info(
+        "request", id=g.request_id, method=request.method, route=route, status=response.status_code, seconds=round(elapsed, 4)
+    )
+    return response
+
+
+def _explain(error: Exception) -> Response:
+    problem = problems.describe(error)
+    metrics.PROBLEMS.labels(problem.slug).inc()
+    if problem is problems.INTERNAL:
+        _log.error("unexpected error", id=g.request_id, exc_info=error)
+    elif problem.status > problems.INTERNAL.status:
+        _log.warning("no prediction", id=g.request_id, problem=problem.slug, reason=str(error))
+    is_for_machines = request.path.startswith(_MACHINE_PATHS)
+    response = problems.to_response(problem) if is_for_machines else portal.render_problem(problem)
+    if problem.retry_after_s:
+        response.headers["Retry-After"] = str(problem.retry_after_s)
+    response.cache_control.no_store = True
+    return response

@@ -1,0 +1,85 @@
+"""The use case: bytes of an upload -> a classification. Knows no HTTP and no gRPC."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway import images, metrics
+from gateway.decision import Label, Reason, decide
+from gateway.predictor import Prediction, Predictor
+from serving.metadata import ModelMetadata
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The answer for one picture, with all that is needed to read it.
+
+    Attributes:
+        id: of the request.
+        label: benign, malignant or none.
+        reason: why the label is none, otherwise None.
+        malignant: calibrated probability.
+        none_score: higher = further from lesions.
+        warnings: what makes it less sure.
+        activation_map: float32 [7, 7].
+        metadata: of the version that answered, thresholds included.
+    """
+
+    id: str
+    label: Label
+    reason: Reason | None
+    malignant: float
+    none_score: float
+    warnings: tuple[images.Warning, ...]
+    activation_map: npt.NDArray[np.float32]
+    metadata: ModelMetadata
+
+
+class Classifier:
+    """Classifies pictures with one model server."""
+
+    def __init__(self, predictor: Predictor, max_picture_pixels: int) -> None:
+        self._predictor = predictor
+        self._max_picture_pixels = max_picture_pixels
+
+    def classify(self, data: bytes, request_id: str) -> Classification:
+        """Decode, predict, decide.
+
+        Raises:
+            PictureError: the upload is no picture we can use.
+            PredictionError: the model server gave no answer that may be shown.
+        """
+        with metrics.stage("decode"):
+            picture = images.decode(data, self._max_picture_pixels)
+        with metrics.stage("preprocess"):
+            image = images.model_input(picture)
+        with metrics.stage("predict"):
+            prediction = self._predictor.predict(image)
+            metadata = self._predictor.metadata(prediction.model_version)
+        with metrics.stage("decide"):
+            label, reason = decide(prediction, metadata.thresholds)
+        _measure(prediction, metadata, picture, label, reason)
+        return Classification(
+            id=request_id,
+            label=label,
+            reason=reason,
+            malignant=prediction.malignant,
+            none_score=prediction.none_score,
+            warnings=picture.warnings,
+            activation_map=prediction.activation_map,
+            metadata=metadata,
+        )
+
+
+def _measure(
+    prediction: Prediction, metadata: ModelMetadata, picture: images.Picture, label: Label, reason: Reason | None
+) -> None:
+    version = str(metadata.version)
+    metrics.OUTCOMES.labels(label, reason or "", version).inc()
+    metrics.MALIGNANT_PROBABILITY.labels(version).observe(prediction.malignant)
+    metrics.NONE_SCORE.labels(version).observe(prediction.none_score)
+    for warning in picture.warnings:
+        metrics.QUALITY_WARNINGS.labels(warning).inc()
+    if label == "none" and prediction.malignant >= metadata.thresholds.malignant:
+        metrics.MALIGNANT_LOOKING_REJECTIONS.labels(version).inc()

@@ -1,0 +1,83 @@
+"""What can go wrong between an upload and an answer. They carry facts; `gateway.problems` knows what HTTP makes of them.
+
+GatewayError
+├── PictureError                 the upload cannot be classified, and a person can do something about it
+│   ├── NoPicture                no file, or an empty one
+│   ├── NotAPicture              no format we read, whatever its name says
+│   ├── BrokenPicture            a format we read, but truncated or damaged
+│   ├── UploadTooLarge           more bytes than we take
+│   ├── PictureTooLarge          more pixels than we take
+│   └── PictureTooSmall          too few pixels to say anything
+└── PredictionError              no answer from the model server that may be shown
+    ├── ModelServerUnavailable   not reachable, or no version of the model is served
+    ├── ModelServerOverloaded    its queue is full
+    ├── ModelServerTimeout       no answer within the deadline
+    └── InvalidModelAnswer       an answer, or metadata, that breaks the contract
+"""
+
+
+class GatewayError(Exception):
+    """Root of what the gateway raises on purpose."""
+
+
+class PictureError(GatewayError):
+    """The upload cannot be classified."""
+
+
+class NoPicture(PictureError):
+    """No file was sent, or an empty one."""
+
+
+class NotAPicture(PictureError):
+    """The bytes are in no format we read."""
+
+
+class BrokenPicture(PictureError):
+    """The bytes begin like a picture and do not go on like one."""
+
+
+class UploadTooLarge(PictureError):
+    """The upload has too many bytes."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the upload is larger than {max_bytes} bytes")
+        self.max_bytes = max_bytes
+
+
+class PictureTooLarge(PictureError):
+    """The picture has too many pixels."""
+
+    def __init__(self, pixels: int, max_pixels: int) -> None:
+        super().__init__(f"the picture has {pixels} pixels, more than {max_pixels}")
+        self.pixels = pixels
+        self.max_pixels = max_pixels
+
+
+class PictureTooSmall(PictureError):
+    """An edge of the picture has too few pixels."""
+
+    def __init__(self, width: int, height: int, min_edge: int) -> None:
+        super().__init__(f"the picture has {width} x {height} pixels; its shorter edge needs {min_edge}")
+        self.width = width
+        self.height = height
+        self.min_edge = min_edge
+
+
+class PredictionError(GatewayError):
+    """No answer of the model server that may be shown."""
+
+
+class ModelServerUnavailable(PredictionError):
+    """The model server is not reachable or serves no version of the model."""
+
+
+class ModelServerOverloaded(PredictionError):
+    """The model server's queue is full."""
+
+
+class ModelServerTimeout(PredictionError):
+    """The model server did not answer within the deadline."""
+
+
+class InvalidModelAnswer(PredictionError):
+    """The model server's answer or a version's metadata breaks the contract."""

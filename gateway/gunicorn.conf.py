@@ -1,0 +1,44 @@
+"""gunicorn's configuration: `gunicorn --config gateway/gunicorn.conf.py gateway.wsgi:app`."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gateway.settings import Settings
+
+# Each process counts for itself in files of this folder and /metrics adds them up; it must be set before the library is loaded.
+_own_metrics_dir = None
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    _own_metrics_dir = tempfile.mkdtemp(prefix="dermserve-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = _own_metrics_dir
+
+from prometheus_client import multiprocess  # noqa: E402  (see above)
+
+_settings = Settings.from_env(os.environ)
+
+bind = _settings.bind
+workers = _settings.workers
+# Threads wait for the model server most of the time; the heartbeat is theirs too, so a slow upload is not a dead worker.
+worker_class = "gthread"
+threads = _settings.threads
+timeout = round(_settings.worker_timeout_s)
+graceful_timeout = round(_settings.request_budget_s)
+# gRPC channels do not survive a fork: every worker imports the application itself.
+preload_app = False
+# The heartbeat file in memory: a slow disk must not look like a dead worker.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+# The canonical line of gateway.logs replaces it.
+accesslog = None
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  (gunicorn's hook)
+    """Forget the gauges of a worker that is gone."""
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001  (gunicorn's hook)
+    """Take our folder along."""
+    if _own_metrics_dir:
+        shutil.rmtree(_own_metrics_dir, ignore_errors=True)

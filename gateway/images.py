@@ -1,0 +1,147 @@
+"""Untrusted bytes -> a verified, upright RGB picture -> the model's input. Nothing here writes a file."""
+
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, ImageOps
+
+from gateway.errors import BrokenPicture, NoPicture, NotAPicture, PictureTooLarge, PictureTooSmall
+from serving.contract import IMAGE_SIZE
+from serving.preprocess import to_model_input
+
+# Our own limit is checked before decoding and is lower; Pillow's would only come first with another error.
+Image.MAX_IMAGE_PIXELS = None
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+MIN_EDGE: Final = 64
+"""Below it a lesion has too few pixels for anybody to judge."""
+
+Warning = Literal["blurry", "dark", "bright", "low_resolution"]  # noqa: A001  (the API's word)
+WARNINGS: Final[tuple[Warning, ...]] = ("blurry", "dark", "bright", "low_resolution")
+
+# Provisional: about the first percentile of the training pictures, not yet calibrated against readers.
+LOW_RESOLUTION_EDGE: Final = 128
+DARK_MEAN: Final = 45.0
+BRIGHT_MEAN: Final = 235.0
+BLURRY_VARIANCE: Final = 4.0
+
+_DAMAGE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    ZeroDivisionError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+)
+"""What Pillow's parsers raise on damaged bytes; a fuzz test feeds them."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A verified picture.
+
+    Attributes:
+        rgb: upright, sRGB as far as its profile tells.
+        warnings: what makes its classification less sure.
+    """
+
+    rgb: Image.Image
+    warnings: tuple[Warning, ...]
+
+
+def decode(data: bytes, max_pixels: int) -> Picture:
+    """Verify and decode an upload by what it is, not by what it is called.
+
+    Large JPEGs are decoded at a reduced scale, at least twice the model's size. Of an animation the first frame counts.
+
+    Raises:
+        PictureError: its subclass says why.
+    """
+    if not data:
+        raise NoPicture("the file is empty")
+    with warnings.catch_warnings():
+        # Pillow warns about odd metadata and large pictures; the limits here are our own.
+        warnings.simplefilter("ignore")
+        try:
+            opened = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.UnidentifiedImageError as error:
+            raise NotAPicture("the file is not a picture in a format we read") from error
+        except _DAMAGE as error:
+            raise BrokenPicture("the picture is damaged") from error
+        width, height = opened.size
+        if width * height > max_pixels:
+            raise PictureTooLarge(width * height, max_pixels)
+        if min(width, height) < MIN_EDGE:
+            raise PictureTooSmall(width, height, MIN_EDGE)
+        try:
+            rgb = _to_rgb(opened)
+        except _DAMAGE as error:
+            raise BrokenPicture("the picture is damaged or not complete") from error
+    return Picture(rgb, _find_warnings(rgb, min(width, height)))
+
+
+def model_input(picture: Picture) -> npt.NDArray[np.uint8]:
+    """The model's input of a verified picture, uint8 [224, 224, 3]."""
+    return to_model_input(picture.rgb)
+
+
+def _to_rgb(opened: Image.Image) -> Image.Image:
+    if opened.format == "JPEG":
+        # The decoder halves the scale as long as both edges stay at twice the model's: 12 megapixels cost what 1 does.
+        opened.draft("RGB", (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
+    opened.load()
+    profile = opened.info.get("icc_profile")
+    upright = ImageOps.exif_transpose(opened)
+    if profile and upright.mode in ("RGB", "CMYK", "L"):
+        upright = _to_srgb(upright, profile)
+    if upright.mode.startswith("I"):
+        return _from_16_bits(upright)
+    if upright.mode == "F":
+        raise ValueError("floating point pixels have no defined range")
+    if upright.has_transparency_data:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright.convert("RGBA"))
+    return upright.convert("RGB")
+
+
+def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
+    """A picture whose profile cannot be used is taken as it is: a wrong tint is better than no answer."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture
+    return picture if converted is None else converted
+
+
+def _from_16_bits(picture: Image.Image) -> Image.Image:
+    """Scale by the range of the type: Pillow's own conversion would clip at 255."""
+    values = np.asarray(picture, dtype=np.float64)
+    scaled = np.clip(values / 257.0, 0, 255).round().astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")
+
+
+def _find_warnings(rgb: Image.Image, shorter_edge: int) -> tuple[Warning, ...]:
+    grey = np.asarray(rgb.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR), dtype=np.float64)
+    # Variance of the Laplacian: the less of it, the less detail (Pech-Pacheco et al., ICPR 2000).
+    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
+    found: dict[Warning, bool] = {
+        "blurry": bool(laplacian.var() < BLURRY_VARIANCE),
+        "dark": bool(grey.mean() < DARK_MEAN),
+        "bright": bool(grey.mean() > BRIGHT_MEAN),
+        "low_resolution": shorter_edge < LOW_RESOLUTION_EDGE,
+    }
+    return tuple(name for name in WARNINGS if found[name])

@@ -1,0 +1,36 @@
+"""One canonical line a request: JSON, or readable on a terminal. Never a picture, a file name or its metadata."""
+
+import logging
+import re
+import sys
+import uuid
+
+import structlog
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,63}")
+
+
+def configure() -> None:
+    """Set structlog up for the process."""
+    renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
+    processors: list[structlog.types.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    else:
+        # Without local variables: they hold the upload.
+        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        processors.append(structlog.processors.ExceptionRenderer(transformer))
+    structlog.configure(
+        processors=[*processors, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def request_id(given: str | None) -> str:
+    """The caller's id when it is harmless, otherwise a new one."""
+    return given if given and _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())

@@ -1,0 +1,57 @@
+"""What is measured. Label values come from closed sets only; right with several processes (see gunicorn.conf.py)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+Stage = Literal["decode", "preprocess", "predict", "decide"]
+
+# The objective is an answer within two seconds for 95 of 100 pictures; the buckets are dense around it.
+REQUEST_BUCKETS_S: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0)
+STAGE_BUCKETS_S: Final = (0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+PROBABILITY_BUCKETS: Final = tuple(tenth / 10 for tenth in range(1, 11))
+NONE_SCORE_BUCKETS: Final = (-20.0, -15.0, -10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0)
+
+REQUESTS = Counter(
+    "dermserve_gateway_requests", "Requests by route template, method and status.", ["route", "method", "status"]
+)
+REQUEST_SECONDS = Histogram(
+    "dermserve_gateway_request_seconds", "Time to answer, by route template.", ["route"], buckets=REQUEST_BUCKETS_S
+)
+STAGE_SECONDS = Histogram(
+    "dermserve_gateway_stage_seconds", "Time of each stage of a classification.", ["stage"], buckets=STAGE_BUCKETS_S
+)
+OUTCOMES = Counter(
+    "dermserve_gateway_outcomes", "Classifications by label, reason and version.", ["label", "reason", "model_version"]
+)
+MALIGNANT_PROBABILITY = Histogram(
+    "dermserve_gateway_malignant_probability", "Calibrated probability.", ["model_version"], buckets=PROBABILITY_BUCKETS
+)
+NONE_SCORE = Histogram("dermserve_gateway_none_score", "None score.", ["model_version"], buckets=NONE_SCORE_BUCKETS)
+QUALITY_WARNINGS = Counter("dermserve_gateway_quality_warnings", "Quality warnings by kind.", ["warning"])
+MALIGNANT_LOOKING_REJECTIONS = Counter(
+    "dermserve_gateway_malignant_looking_rejections",
+    "Pictures sent to none with a probability over the malignant threshold.",
+    ["model_version"],
+)
+PROBLEMS = Counter("dermserve_gateway_problems", "Problem answers by kind.", ["problem"])
+
+
+@contextmanager
+def stage(name: Stage) -> Iterator[None]:
+    """Time one stage; a stage that fails is timed too."""
+    with STAGE_SECONDS.labels(name).time():
+        yield
+
+
+def render() -> bytes:
+    """The page for Prometheus, over all workers when there are several."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return generate_latest(registry)

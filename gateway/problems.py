@@ -1,0 +1,97 @@
+"""Domain exception -> problem (RFC 9457). The only place where an error gets a status."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from flask import Response, g
+from werkzeug.exceptions import HTTPException
+
+from gateway.errors import (
+    BrokenPicture,
+    GatewayError,
+    InvalidModelAnswer,
+    ModelServerOverloaded,
+    ModelServerTimeout,
+    ModelServerUnavailable,
+    NoPicture,
+    NotAPicture,
+    PictureError,
+    PictureTooLarge,
+    PictureTooSmall,
+    PredictionError,
+    UploadTooLarge,
+)
+
+RETRY_AFTER_S: Final = 2
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a client is told.
+
+    Attributes:
+        slug: stable name; `/problems/<slug>` is its type.
+        status: of HTTP.
+        title: the same for every occurrence.
+        detail: of this occurrence; never an internal text.
+        retry_after_s: when it is worth trying again.
+    """
+
+    slug: str
+    status: int
+    title: str
+    detail: str = ""
+    retry_after_s: int | None = None
+
+
+TABLE: Final[dict[type[GatewayError], Problem]] = {
+    NoPicture: Problem("no-picture", 400, "No picture was sent"),
+    NotAPicture: Problem("not-a-picture", 415, "The file is not a picture in a format we read"),
+    BrokenPicture: Problem("broken-picture", 422, "The picture is damaged or not complete"),
+    UploadTooLarge: Problem("upload-too-large", 413, "The upload is too large"),
+    PictureTooLarge: Problem("picture-too-large", 413, "The picture has too many pixels"),
+    PictureTooSmall: Problem("picture-too-small", 422, "The picture is too small"),
+    ModelServerUnavailable: Problem("model-unavailable", 503, "No model is available", retry_after_s=RETRY_AFTER_S),
+    ModelServerOverloaded: Problem("overloaded", 503, "Too many requests at once", retry_after_s=RETRY_AFTER_S),
+    ModelServerTimeout: Problem("model-timeout", 504, "The model did not answer in time"),
+    InvalidModelAnswer: Problem("invalid-model-answer", 503, "The model's answer cannot be shown"),
+}
+NOT_FOUND: Final = Problem("not-found", 404, "There is nothing at this address")
+METHOD_NOT_ALLOWED: Final = Problem("method-not-allowed", 405, "This address does not take this method")
+BAD_REQUEST: Final = Problem("bad-request", 400, "The request cannot be read")
+INTERNAL: Final = Problem("internal-error", 500, "Something went wrong on our side")
+
+_BY_STATUS: Final = {
+    400: BAD_REQUEST,
+    404: NOT_FOUND,
+    405: METHOD_NOT_ALLOWED,
+    413: TABLE[UploadTooLarge],
+}
+
+
+def describe(error: Exception) -> Problem:
+    """What to tell of any exception. A text that was not written for clients is not told."""
+    if isinstance(error, PictureError):
+        entry = TABLE[type(error)]
+        return Problem(entry.slug, entry.status, entry.title, str(error), entry.retry_after_s)
+    if isinstance(error, PredictionError):
+        return TABLE[type(error)]
+    if isinstance(error, HTTPException) and error.code in _BY_STATUS:
+        return _BY_STATUS[error.code]
+    if isinstance(error, HTTPException) and error.code is not None and error.code < INTERNAL.status:
+        return Problem("bad-request", error.code, BAD_REQUEST.title)
+    return INTERNAL
+
+
+def to_response(problem: Problem) -> Response:
+    """As application/problem+json."""
+    document = {
+        "type": f"/problems/{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "instance": f"urn:dermserve:request:{g.request_id}",
+    }
+    if problem.detail:
+        document["detail"] = problem.detail
+    return Response(json.dumps(document) + "\n", problem.status, content_type="application/problem+json")

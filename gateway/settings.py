@@ -1,0 +1,78 @@
+"""The gateway's configuration: environment variables GATEWAY_*, read once."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+PREFIX: Final = "GATEWAY_"
+
+
+class SettingsError(ValueError):
+    """The environment is not a valid configuration; the text names every problem."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One running gateway's configuration; the fields' names are the variables' names.
+
+    Attributes:
+        bind: host:port of the HTTP server.
+        workers: gunicorn processes.
+        threads: requests a worker handles at a time.
+        model_server: gRPC target, host:port or dns:///name:port.
+        model_label: label of the version that answers.
+        predict_timeout_s: deadline of all calls to the model server for one picture.
+        request_budget_s: time in which a request has to be answered.
+        worker_timeout_s: a worker that hangs for so long is replaced.
+        max_upload_bytes: of a whole request body.
+        max_picture_pixels: width times height, checked before decoding.
+    """
+
+    bind: str = "127.0.0.1:8000"
+    workers: int = 2
+    threads: int = 8
+    model_server: str = "127.0.0.1:8500"
+    model_label: str = "stable"
+    predict_timeout_s: float = 8.0
+    request_budget_s: float = 15.0
+    worker_timeout_s: float = 30.0
+    max_upload_bytes: int = 20_000_000
+    max_picture_pixels: int = 50_000_000
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read every GATEWAY_* variable.
+
+        Raises:
+            SettingsError: unknown names, values of the wrong kind, and limits in the wrong order, all at once.
+        """
+        fields = {PREFIX + field.name.upper(): field for field in dataclasses.fields(cls)}
+        problems = [f"{name} is not a setting" for name in sorted(environ) if name.startswith(PREFIX) and name not in fields]
+        values: dict[str, str | int | float] = {}
+        for name, field in fields.items():
+            if name in environ:
+                kind = type(field.default)
+                try:
+                    values[field.name] = kind(environ[name])
+                except ValueError:
+                    problems.append(f"{name} is not of kind {kind.__name__}: {environ[name]!r}")
+        settings = cls(**values)  # type: ignore[arg-type]
+        problems += settings._problems()
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return settings
+
+    def _problems(self) -> list[str]:
+        problems = [
+            f"{PREFIX}{field.name.upper()} must be above zero"
+            for field in dataclasses.fields(self)
+            if not isinstance(field.default, str) and getattr(self, field.name) <= 0
+        ]
+        if not re.fullmatch(r".+:\d{1,5}", self.bind):
+            problems.append(f"{PREFIX}BIND is not host:port: {self.bind!r}")
+        # Whoever waits must outlive whom it waits for, or the reason of a failure is lost.
+        if not self.worker_timeout_s > self.request_budget_s > self.predict_timeout_s:
+            problems.append(f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > {PREFIX}PREDICT_TIMEOUT_S does not hold")
+        return problems

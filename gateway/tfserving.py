@@ -1,0 +1,193 @@
+"""Predictor over TensorFlow Serving's gRPC API, with our own trimmed messages."""
+
+import math
+import threading
+import time
+from typing import Final, NoReturn
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from gateway.errors import (
+    InvalidModelAnswer,
+    ModelServerOverloaded,
+    ModelServerTimeout,
+    ModelServerUnavailable,
+    PredictionError,
+)
+from gateway.predictor import Prediction
+from serving.contract import (
+    ACTIVATION_MAP_OUTPUT,
+    CLASSES,
+    IMAGE_SHAPE,
+    IMAGES_INPUT,
+    MAP_SIZE,
+    METADATA_OUTPUT,
+    METADATA_SIGNATURE,
+    MODEL_NAME,
+    NONE_SCORE_OUTPUT,
+    PREDICT_SIGNATURE,
+    PROBABILITIES_OUTPUT,
+    SCHEMA_VERSION,
+    SCHEMA_VERSION_INPUT,
+)
+from serving.metadata import MetadataError, ModelMetadata
+from serving.wire import prediction_pb2 as wire
+
+PREDICT_METHOD: Final = "/tensorflow.serving.PredictionService/Predict"
+
+CHANNEL_OPTIONS: Final = (
+    # A headless Service gives an address for each server: spread over all, and follow them as they come and go.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    # A server that died without a word is noticed within half a minute even when nobody calls.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # After a restart of the server the next request shall not wait for the default of up to two minutes.
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Never through a proxy that the environment names: the picture would leave the cluster.
+    ("grpc.enable_http_proxy", 0),
+)
+
+_ERRORS: Final[dict[grpc.StatusCode, type[PredictionError]]] = {
+    grpc.StatusCode.UNAVAILABLE: ModelServerUnavailable,
+    grpc.StatusCode.NOT_FOUND: ModelServerUnavailable,
+    grpc.StatusCode.CANCELLED: ModelServerUnavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: ModelServerTimeout,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ModelServerOverloaded,
+}
+"""Any other code means that the two sides disagree on the contract."""
+
+_QUEUE_FULL: Final = "queue to which this task was submitted is full"
+_PROBABILITY_SUM_TOLERANCE: Final = 1e-3
+
+
+class TFServingPredictor:
+    """Asks for the version that carries a label; reads answers with the metadata of the version that gave them."""
+
+    def __init__(self, target: str, label: str, timeout_s: float) -> None:
+        """Open the channel. Make one in each process, after it was forked: gRPC does not survive a fork.
+
+        Args:
+            target: host:port or dns:///name:port.
+            label: of the version that is to answer.
+            timeout_s: of all calls for one picture together.
+        """
+        self._label = label
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._call = self._channel.unary_unary(
+            PREDICT_METHOD,
+            request_serializer=wire.PredictRequest.SerializeToString,
+            response_deserializer=wire.PredictResponse.FromString,
+        )
+        self._metadata: dict[int, ModelMetadata] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def predict(self, image: npt.NDArray[np.uint8]) -> Prediction:
+        """See `gateway.predictor.Predictor`."""
+        if image.shape != IMAGE_SHAPE or image.dtype != np.uint8:
+            raise ValueError(f"expected uint8 {IMAGE_SHAPE}, got {image.dtype} {image.shape}")
+        spec = wire.ModelSpec(name=MODEL_NAME, version_label=self._label, signature_name=PREDICT_SIGNATURE)
+        tensor = wire.TensorProto(
+            dtype=wire.DT_UINT8,
+            tensor_shape=_shape((1, *IMAGE_SHAPE)),
+            tensor_content=np.ascontiguousarray(image).tobytes(),
+        )
+        response = self._predict(wire.PredictRequest(model_spec=spec, inputs={IMAGES_INPUT: tensor}))
+        return _read_prediction(response)
+
+    def metadata(self, version: int) -> ModelMetadata:
+        """See `gateway.predictor.Predictor`. Asked for once a version, then kept: a version never changes."""
+        with self._lock:
+            known = self._metadata.get(version)
+        if known is not None:
+            return known
+        spec = wire.ModelSpec(name=MODEL_NAME, signature_name=METADATA_SIGNATURE)
+        spec.version.value = version
+        metadata = self._ask_metadata(spec)
+        with self._lock:
+            self._metadata[version] = metadata
+        return metadata
+
+    def live_metadata(self) -> ModelMetadata:
+        """See `gateway.predictor.Predictor`."""
+        return self._ask_metadata(wire.ModelSpec(name=MODEL_NAME, version_label=self._label, signature_name=METADATA_SIGNATURE))
+
+    def _ask_metadata(self, spec: wire.ModelSpec) -> ModelMetadata:
+        tensor = wire.TensorProto(dtype=wire.DT_INT32, tensor_shape=_shape((1,)), int_val=[SCHEMA_VERSION])
+        response = self._predict(wire.PredictRequest(model_spec=spec, inputs={SCHEMA_VERSION_INPUT: tensor}))
+        values = response.outputs[METADATA_OUTPUT].string_val if METADATA_OUTPUT in response.outputs else []
+        if len(values) != 1:
+            raise InvalidModelAnswer("the model server gave no metadata document")
+        try:
+            metadata = ModelMetadata.from_json(values[0])
+        except MetadataError as error:
+            raise InvalidModelAnswer(f"metadata of version {response.model_spec.version.value}: {error}") from error
+        if metadata.version != response.model_spec.version.value:
+            raise InvalidModelAnswer(
+                f"version {response.model_spec.version.value} carries the metadata of version {metadata.version}"
+            )
+        return metadata
+
+    def _predict(self, request: wire.PredictRequest) -> wire.PredictResponse:
+        """One call, and one retry when the server could not be reached and there is time left."""
+        deadline = time.monotonic() + self._timeout_s
+        try:
+            return self._call(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            remaining = deadline - time.monotonic()
+            if error.code() != grpc.StatusCode.UNAVAILABLE or _QUEUE_FULL in error.details() or remaining <= 0:
+                _raise_mapped(error)
+        try:
+            return self._call(request, timeout=remaining)
+        except grpc.RpcError as error:
+            _raise_mapped(error)
+
+
+def _raise_mapped(error: grpc.RpcError) -> NoReturn:
+    if _QUEUE_FULL in (error.details() or ""):
+        raise ModelServerOverloaded(error.details()) from error
+    raise _ERRORS.get(error.code(), InvalidModelAnswer)(f"{error.code().name}: {error.details()}") from error
+
+
+def _read_prediction(response: wire.PredictResponse) -> Prediction:
+    """Check everything that is going to be shown: a NaN must not come out as benign.
+
+    Raises:
+        InvalidModelAnswer: what is wrong.
+    """
+    probabilities = _floats(response, PROBABILITIES_OUTPUT, (1, len(CLASSES)))
+    none_score = _floats(response, NONE_SCORE_OUTPUT, (1,))
+    activation_map = _floats(response, ACTIVATION_MAP_OUTPUT, (1, MAP_SIZE, MAP_SIZE))
+    if min(probabilities) < 0 or not math.isclose(sum(probabilities), 1.0, abs_tol=_PROBABILITY_SUM_TOLERANCE):
+        raise InvalidModelAnswer(f"{PROBABILITIES_OUTPUT} are no probabilities: {probabilities}")
+    if response.model_spec.version.value <= 0:
+        raise InvalidModelAnswer("the answer does not say which version gave it")
+    return Prediction(
+        malignant=probabilities[CLASSES.index("malignant")],
+        none_score=none_score[0],
+        activation_map=np.array(activation_map, np.float32).reshape(MAP_SIZE, MAP_SIZE),
+        model_version=response.model_spec.version.value,
+    )
+
+
+def _floats(response: wire.PredictResponse, name: str, shape: tuple[int, ...]) -> list[float]:
+    if name not in response.outputs:
+        raise InvalidModelAnswer(f"the answer lacks {name}")
+    tensor = response.outputs[name]
+    given = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    values = list(tensor.float_val) or np.frombuffer(tensor.tensor_content, np.float32).tolist()
+    if tensor.dtype != wire.DT_FLOAT or given != shape or len(values) != math.prod(shape):
+        raise InvalidModelAnswer(f"{name} has dtype {tensor.dtype}, shape {given} and {len(values)} values, expected {shape}")
+    if not all(map(math.isfinite, values)):
+        raise InvalidModelAnswer(f"{name} is not finite")
+    return values
+
+
+def _shape(sizes: tuple[int, ...]) -> wire.TensorShapeProto:
+    return wire.TensorShapeProto(dim=[wire.TensorShapeProto.Dim(size=size) for size in sizes])
