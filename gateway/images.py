@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from gateway.errors import BrokenPicture, NoPicture, NotAPicture, PictureTooLarge, PictureTooSmall
 from serving.contract import IMAGE_SIZE
@@ -77,7 +77,7 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         warnings.simplefilter("ignore")
         try:
             opened = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise NotAPicture("the file is not a picture in a format we read") from error
         except _DAMAGE as error:
             raise BrokenPicture("the picture is damaged") from error

@@ -129,8 +129,8 @@ def _local_path(target: str) -> str:
 
 
 def _percent(value: float, digits: int = 0) -> str:
-    return format_percent(value, format="#,##0" + ("." + "0" * digits if digits else "") + "%")
+    return str(format_percent(value, format="#,##0" + ("." + "0" * digits if digits else "") + "%"))
 
 
 def _decimal(value: float, digits: int = 2) -> str:
-    return format_decimal(value, format="#,##0." + "0" * digits)
+    return str(format_decimal(value, format="#,##0." + "0" * digits))

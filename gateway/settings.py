@@ -53,7 +53,7 @@ class Settings:
         values: dict[str, str | int | float] = {}
         for name, field in fields.items():
             if name in environ:
-                kind = type(field.default)
+                kind: type[str | int | float] = type(getattr(cls, field.name))
                 try:
                     values[field.name] = kind(environ[name])
                 except ValueError:

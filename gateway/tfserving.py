@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 import grpc
@@ -34,6 +35,8 @@ from serving.contract import (
 )
 from serving.metadata import MetadataError, ModelMetadata
 from serving.wire import prediction_pb2 as wire
+
+Call = Callable[..., wire.PredictResponse]
 
 PREDICT_METHOD: Final = "/tensorflow.serving.PredictionService/Predict"
 
@@ -76,7 +79,7 @@ class TFServingPredictor:
         self._label = label
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
-        self._call = self._channel.unary_unary(
+        self._call: Call = self._channel.unary_unary(
             PREDICT_METHOD,
             request_serializer=wire.PredictRequest.SerializeToString,
             response_deserializer=wire.PredictResponse.FromString,
@@ -141,7 +144,7 @@ class TFServingPredictor:
             return self._call(request, timeout=self._timeout_s)
         except grpc.RpcError as error:
             remaining = deadline - time.monotonic()
-            if error.code() != grpc.StatusCode.UNAVAILABLE or _QUEUE_FULL in error.details() or remaining <= 0:
+            if error.code() != grpc.StatusCode.UNAVAILABLE or _QUEUE_FULL in (error.details() or "") or remaining <= 0:
                 _raise_mapped(error)
         try:
             return self._call(request, timeout=remaining)

@@ -1,0 +1,27 @@
+# Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
+.DEFAULT_GOAL := help
+.PHONY: help up down test lint format lock wire
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+up: ## install what is needed, start model server and gateway (PORT=8000), wait until ready
+	@scripts/up.sh
+
+down: ## stop what `make up` started
+	@scripts/down.sh
+
+test: ## install what is needed and run every test and linter
+	@scripts/test.sh
+
+lint: ## run the linters only
+	@scripts/lint.sh
+
+format: ## mend and format the Python code
+	@scripts/format.sh
+
+lock: ## solve requirements/*.in again and write the hashed locks
+	@scripts/lock.sh
+
+wire: ## generate the protobuf code from the .proto files
+	@scripts/wire.sh
