@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from serving.contract import (
     ACTIVATION_MAP_OUTPUT,
-    CLASSES,
     EMBED_SIGNATURE,
     EMBEDDING_OUTPUT,
     IMAGE_SHAPE,
@@ -20,36 +19,13 @@ from serving.contract import (
     MAP_SIZE,
     METADATA_OUTPUT,
     METADATA_SIGNATURE,
-    MODEL_NAME,
     NONE_SCORE_OUTPUT,
     PREDICT_SIGNATURE,
     PROBABILITIES_OUTPUT,
-    SCHEMA_VERSION,
     SCHEMA_VERSION_INPUT,
 )
-from serving.metadata import (
-    Calibration,
-    Estimate,
-    ModelMetadata,
-    OperatingPoint,
-    Provenance,
-    Score,
-    Source,
-    Thresholds,
-)
-
-TINY_METADATA = ModelMetadata(
-    schema_version=SCHEMA_VERSION,
-    name=MODEL_NAME,
-    version=1,
-    classes=CLASSES,
-    thresholds=Thresholds(malignant=0.4, none=5.0, uncertain_low=0.36, uncertain_high=0.44, guard=0.7),
-    calibration=Calibration(slope=1.0, intercept=0.0),
-    operating_point=OperatingPoint("test", Estimate(0.95, 0.91, 0.98, 200), Estimate(0.71, 0.68, 0.74, 900)),
-    none_score="mean of the blue channel",
-    scores=(Score("auroc", "all", Estimate(0.5, 0.4, 0.6, 1100)),),
-    provenance=Provenance("2026-01-01T00:00:00Z", "tiny", "0" * 64, "none", (Source("painted squares", "none", 1),)),
-)
+from serving.metadata import ModelMetadata
+from tests.metadata import METADATA
 
 
 class TinyModel(tf.Module):
@@ -85,12 +61,12 @@ class TinyModel(tf.Module):
 def save_tiny_model(base: Path, version: int, malignant_threshold: float = 0.4) -> Path:
     """Write a version folder the safe way: another name first, then one rename."""
     thresholds = dataclasses.replace(
-        TINY_METADATA.thresholds,
+        METADATA.thresholds,
         malignant=malignant_threshold,
         uncertain_low=malignant_threshold - 0.04,
         uncertain_high=malignant_threshold + 0.04,
     )
-    model = TinyModel(dataclasses.replace(TINY_METADATA, version=version, thresholds=thresholds))
+    model = TinyModel(dataclasses.replace(METADATA, version=version, thresholds=thresholds))
     partial = base / f"partial-{version}"
     signatures = {PREDICT_SIGNATURE: model.predict, EMBED_SIGNATURE: model.embed, METADATA_SIGNATURE: model.metadata}
     tf.saved_model.save(model, str(partial), signatures=signatures)

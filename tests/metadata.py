@@ -1,0 +1,26 @@
+"""A valid metadata document for tests; the tiny model carries it."""
+
+from serving.contract import CLASSES, MODEL_NAME, SCHEMA_VERSION
+from serving.metadata import (
+    Calibration,
+    Estimate,
+    ModelMetadata,
+    OperatingPoint,
+    Provenance,
+    Score,
+    Source,
+    Thresholds,
+)
+
+METADATA = ModelMetadata(
+    schema_version=SCHEMA_VERSION,
+    name=MODEL_NAME,
+    version=1,
+    classes=CLASSES,
+    thresholds=Thresholds(malignant=0.4, none=5.0, uncertain_low=0.36, uncertain_high=0.44, guard=0.7),
+    calibration=Calibration(slope=1.0, intercept=0.0),
+    operating_point=OperatingPoint("test", Estimate(0.95, 0.91, 0.98, 200), Estimate(0.71, 0.68, 0.74, 900)),
+    none_score="mean of the blue channel",
+    scores=(Score("auroc", "all", Estimate(0.5, 0.4, 0.6, 1100)),),
+    provenance=Provenance("2026-01-01T00:00:00Z", "tiny", "0" * 64, "none", (Source("painted squares", "none", 1),)),
+)

@@ -1,0 +1,114 @@
+"""Runs the real programs for a test: started, waited for, and shown on failure."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+READY_TIMEOUT_S = 90.0
+
+
+class Program:
+    """A running program and what it has printed."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_for(self, is_ready: Callable[[], bool], timeout_s: float = READY_TIMEOUT_S) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not is_ready():
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.output}"
+            assert time.monotonic() < deadline, f"not ready after {timeout_s} s:\n{self.output}"
+            time.sleep(0.05)
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[Program]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    program = Program(process, log)
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+@contextmanager
+def model_server(
+    base: Path, folder: Path, *flags: str, batching: bool = True, labels: str = "stable:1"
+) -> Iterator[tuple[Program, int, int]]:
+    """The embedded model server over a folder of versions. Gives the program, its gRPC port and its REST port."""
+    lines = "".join(
+        f'version_labels {{ key: "{label}" value: {version} }} '
+        for label, version in (item.split(":") for item in labels.split(",") if item)
+    )
+    config = folder / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "lesion" base_path: "{base}" model_platform: "tensorflow" '
+        f"model_version_policy {{ latest {{ num_versions: 2 }} }} {lines} }} }}"
+    )
+    rest_port = free_port()
+    command = [sys.executable, "-m", "serving.embedded", "--port=0", f"--rest_api_port={rest_port}"]
+    command += [f"--model_config_file={config}", "--monitoring_config_file=serving/config/monitoring.config"]
+    command += ["--allow_version_labels_for_unavailable_models=true", "--file_system_poll_wait_seconds=0.2"]
+    command += ["--max_num_load_retries=0"]
+    if batching:
+        command += ["--enable_batching=true", "--batching_parameters_file=serving/config/batching.config"]
+    with running([*command, *flags], folder / "model-server.log") as program:
+        program.wait_for(lambda: "Exporting HTTP/REST API" in program.output)
+        port = re.search(r"Running gRPC ModelServer at [^:]+:(\d+)", program.output)
+        assert port
+        yield program, int(port[1]), rest_port
+
+
+@contextmanager
+def gateway(model_port: int, folder: Path, **settings: str) -> Iterator[tuple[Program, str]]:
+    """gunicorn with the gateway. Gives the program and its address."""
+    environment = {"GATEWAY_BIND": "127.0.0.1:0", "GATEWAY_MODEL_SERVER": f"127.0.0.1:{model_port}"} | settings
+    command = [sys.executable, "-m", "gunicorn", "--config", "gateway/gunicorn.conf.py", "gateway.wsgi:app"]
+    with running(command, folder / "gateway.log", **environment) as program:
+        program.wait_for(lambda: "Listening at: http" in program.output)
+        address = re.search(r"Listening at: (http://[\d.:]+)", program.output)
+        assert address
+        program.wait_for(lambda: _is_ready(address[1]))
+        yield program, address[1]
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health/live", timeout=5):
+            return True
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

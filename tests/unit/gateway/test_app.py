@@ -1,0 +1,151 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.app import create_app
+from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServerTimeout, ModelServerUnavailable
+from gateway.predictor import Prediction
+from gateway.settings import Settings
+from tests.metadata import METADATA
+from tests.pictures import paint
+
+
+class FixedPredictor:
+    """Answers the same for every picture, or fails."""
+
+    def __init__(self, malignant=0.1, none_score=0.0, error=None):
+        self.prediction = Prediction(malignant, none_score, np.zeros((7, 7), np.float32), 1)
+        self.error = error
+
+    def predict(self, image):
+        if self.error:
+            raise self.error
+        return self.prediction
+
+    def metadata(self, version):
+        return METADATA
+
+    def live_metadata(self):
+        if self.error:
+            raise self.error
+        return METADATA
+
+
+def client(**kwargs):
+    return create_app(Settings(max_upload_bytes=200_000), FixedPredictor(**kwargs)).test_client()
+
+
+def post(caller, data, path="/api/v1/classifications", name="x.png", **kwargs):
+    return caller.post(path, data={"file": (io.BytesIO(data), name)}, **kwargs)
+
+
+def test_the_answer_has_exactly_the_keys_that_are_kept():
+    answer = post(client(), paint()).get_json()
+
+    assert set(answer) == {"id", "label", "reason", "probabilities", "none_score", "thresholds", "warnings", "model"}
+    assert set(answer["probabilities"]) == {"benign", "malignant"}
+    assert set(answer["thresholds"]) == {"malignant", "none"}
+    assert answer["model"] == {"name": "lesion", "version": 1}
+    assert answer["probabilities"]["benign"] + answer["probabilities"]["malignant"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("malignant", "none_score", "label", "reason"),
+    [(0.1, 0, "benign", None), (0.9, 0, "malignant", None), (0.4, 0, "none", "uncertain"), (0.1, 9, "none", "out_of_scope")],
+)
+def test_every_outcome_is_a_200(malignant, none_score, label, reason):
+    response = post(client(malignant=malignant, none_score=none_score), paint())
+
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+    assert (response.get_json()["label"], response.get_json()["reason"]) == (label, reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "slug"),
+    [
+        (ModelServerUnavailable("x"), 503, "model-unavailable"),
+        (ModelServerOverloaded("x"), 503, "overloaded"),
+        (ModelServerTimeout("x"), 504, "model-timeout"),
+        (InvalidModelAnswer("x"), 503, "invalid-model-answer"),
+        (RuntimeError("secret text"), 500, "internal-error"),
+    ],
+)
+def test_failures_are_problems_that_tell_no_internals(error, status, slug):
+    caller = client(error=error)
+    caller.application.testing = False
+
+    with capture_logs():
+        response = post(caller, paint())
+
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    assert json.loads(response.data)["type"] == f"/problems/{slug}"
+    assert b"secret" not in response.data
+    assert ("Retry-After" in response.headers) == (slug in ("model-unavailable", "overloaded"))
+
+
+@pytest.mark.parametrize(
+    ("data", "status"), [(b"", 400), (b"text", 415), (paint()[:60], 422), (paint(size=(20, 20)), 422), (b"x" * 300_000, 413)]
+)
+def test_bad_uploads_are_problems_for_machines_and_pages_for_people(data, status):
+    caller = client()
+
+    machine, page = post(caller, data), post(caller, data, "/check")
+
+    assert machine.status_code == page.status_code == status
+    assert machine.content_type == "application/problem+json"
+    assert page.content_type.startswith("text/html")
+
+
+def test_a_form_without_the_field_and_unknown_addresses_are_problems():
+    caller = client()
+
+    assert caller.post("/api/v1/classifications", data={"other": "x"}).get_json(force=True)["type"] == "/problems/no-picture"
+    assert caller.get("/api/v1/nothing").content_type == "application/problem+json"
+    assert caller.get("/api/v1/classifications").status_code == 405
+    assert caller.get("/nothing").content_type.startswith("text/html")
+
+
+def test_a_harmless_request_id_is_taken_over_and_another_is_not():
+    caller = client()
+
+    assert post(caller, paint(), headers={"X-Request-ID": "abc-12345"}).headers["X-Request-ID"] == "abc-12345"
+    assert post(caller, paint(), headers={"X-Request-ID": "<script>alert(1)"}).headers["X-Request-ID"] != "<script>alert(1)"
+
+
+def test_logs_and_answers_hold_no_file_name():
+    with capture_logs() as lines:
+        response = post(client(), paint(), name="Budi-Santoso.png")
+
+    assert "Budi" not in json.dumps(lines)
+    assert b"Budi" not in response.data
+    assert [line["route"] for line in lines] == ["/api/v1/classifications"]
+
+
+def test_every_answer_has_the_security_headers():
+    for path in ("/", "/api/v1/nothing", "/health/live", "/static/portal.css"):
+        headers = client().get(path).headers
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_readiness_follows_the_model_and_liveness_does_not():
+    broken = client(error=ModelServerUnavailable("x"))
+
+    assert client().get("/health/ready").get_json() == {"status": "ready", "model": {"name": "lesion", "version": 1}}
+    assert broken.get("/health/ready").status_code == 503
+    assert broken.get("/health/live").status_code == 200
+
+
+def test_uploads_over_the_spool_limit_stay_in_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no-such-folder"))
+    caller = create_app(Settings(), FixedPredictor()).test_client()
+
+    response = post(caller, paint(size=(1500, 1000), format="BMP"))
+
+    assert response.status_code == 200

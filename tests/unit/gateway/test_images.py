@@ -1,0 +1,184 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from gateway.errors import BrokenPicture, NoPicture, NotAPicture, PictureError, PictureTooLarge, PictureTooSmall
+from gateway.images import FORMATS, decode, model_input
+from serving.contract import IMAGE_SHAPE
+from tests.pictures import encode, paint, textured
+
+MAX_PIXELS = 20_000_000
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds nothing."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    end = b"IEND"
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + chunk
+        + struct.pack(">I", zlib.crc32(chunk))
+        + struct.pack(">I", 0)
+        + end
+        + struct.pack(">I", zlib.crc32(end))
+    )
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_gives_the_same_input(kind):
+    picture = textured()
+
+    image = model_input(decode(encode(picture, kind), MAX_PIXELS))
+
+    assert image.shape == IMAGE_SHAPE
+    assert image.dtype == np.uint8
+    assert np.abs(image.astype(int) - model_input(decode(encode(picture, "PNG"), MAX_PIXELS))).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"", NoPicture),
+        (b"hello", NotAPicture),
+        (b"%PDF-1.7 not a picture", NotAPicture),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", NotAPicture),
+        (encode(textured(), "GIF"), NotAPicture),
+        (encode(textured(), "JPEG")[:2000], BrokenPicture),
+        (encode(textured(), "PNG")[:2000], BrokenPicture),
+        (encode(textured(), "TIFF")[:20000], BrokenPicture),
+        (png_header(60_000, 60_000), PictureTooLarge),
+        (png_header(5000, 5000), PictureTooLarge),
+        (png_header(300, 300), BrokenPicture),
+        (paint(size=(63, 500)), PictureTooSmall),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_its_reason(data, error):
+    with pytest.raises(error):
+        decode(data, MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [(1, "top left"), (3, "bottom right"), (6, "top right"), (8, "bottom left")]
+)
+def test_orientation_is_applied(orientation, corner):
+    picture = Image.new("RGB", (200, 200), "black")
+    picture.paste((255, 255, 255), (0, 0, 100, 100))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+
+    image = model_input(decode(encode(picture, "JPEG", exif=exif, quality=95), MAX_PIXELS))
+
+    quadrants = {
+        "top left": image[:100, :100],
+        "top right": image[:100, 124:],
+        "bottom left": image[124:, :100],
+        "bottom right": image[124:, 124:],
+    }
+    assert max(quadrants, key=lambda name: quadrants[name].mean()) == corner
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "YCbCr"])
+def test_every_mode_becomes_rgb(mode):
+    kind = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
+
+    image = model_input(decode(encode(textured().convert(mode), kind), MAX_PIXELS))
+
+    assert image.shape == IMAGE_SHAPE
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    ramp = np.linspace(0, 65535, 300, dtype=np.uint16)[None, :].repeat(200, axis=0)
+
+    image = model_input(decode(encode(Image.fromarray(ramp), "PNG"), MAX_PIXELS))
+
+    assert image[:, 0].mean() < 5
+    assert image[:, 112].mean() == pytest.approx(127, abs=3)
+    assert image[:, -1].mean() > 250
+
+
+def test_transparent_parts_become_white():
+    clear = Image.new("RGBA", (200, 200), (255, 0, 0, 0))
+
+    assert model_input(decode(encode(clear, "PNG"), MAX_PIXELS)).min() == 255
+
+
+def test_of_an_animation_the_first_frame_counts():
+    frames = [Image.new("RGB", (200, 200), colour) for colour in ("red", "blue")]
+
+    image = model_input(decode(encode(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True), MAX_PIXELS))
+
+    assert image[..., 0].mean() > 240
+    assert image[..., 2].mean() < 15
+
+
+def test_a_profile_is_applied_and_a_broken_one_does_no_harm():
+    picture = textured()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+    right = model_input(decode(encode(picture, "PNG", icc_profile=profile), MAX_PIXELS))
+    broken = model_input(decode(encode(picture, "PNG", icc_profile=b"\x00" * 200), MAX_PIXELS))
+
+    assert np.abs(right.astype(int) - broken).mean() < 2
+
+
+def test_a_large_jpeg_gives_nearly_what_a_full_decode_gives():
+    picture = textured((4000, 3000))
+
+    reduced = model_input(decode(encode(picture, "JPEG", quality=92), MAX_PIXELS))
+    full = model_input(decode(encode(picture, "PNG", compress_level=1), MAX_PIXELS))
+
+    assert np.abs(reduced.astype(int) - full).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (textured(), ()),
+        (textured((100, 100)), ("low_resolution",)),
+        (Image.new("RGB", (300, 200), (150, 110, 90)), ("blurry",)),
+        (textured().point(lambda value: value * 0.2), ("dark",)),
+        (textured().point(lambda value: 238 + value * 0.05), ("bright", "blurry")),
+    ],
+)
+def test_quality_warnings(picture, expected):
+    assert set(decode(encode(picture, "PNG"), MAX_PIXELS).warnings) >= set(expected) or not expected
+    assert bool(decode(encode(picture, "PNG"), MAX_PIXELS).warnings) == bool(expected)
+
+
+SEEDS = [encode(textured((120, 90)), kind) for kind in FORMATS]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.sampled_from(SEEDS),
+    cuts=st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=8)), max_size=6),
+    end=st.integers(0, 6000),
+)
+def test_no_bytes_raise_anything_but_a_picture_error(seed, cuts, end):
+    data = bytearray(seed[: max(end, 16)])
+    for position, patch in cuts:
+        data[position : position + len(patch)] = patch
+
+    try:
+        image = model_input(decode(bytes(data), 1_000_000))
+    except PictureError:
+        return
+    assert image.shape == IMAGE_SHAPE
+
+
+def test_nothing_of_the_file_but_pixels_is_kept():
+    exif = Image.Exif()
+    exif[0x010E] = "PATIENT-NAME"
+
+    picture = decode(encode(textured(), "JPEG", exif=exif), MAX_PIXELS)
+
+    assert b"PATIENT-NAME" not in encode(picture.rgb, "PNG")
+    assert io.BytesIO(encode(picture.rgb, "PNG")).getbuffer().nbytes

@@ -1,0 +1,33 @@
+import dataclasses
+
+import pytest
+
+from gateway.settings import Settings, SettingsError
+
+
+def test_an_empty_environment_gives_the_defaults_in_the_order_that_deadlines_need():
+    settings = Settings.from_env({"PATH": "/bin"})
+
+    assert settings == Settings()
+    assert settings.worker_timeout_s > settings.request_budget_s > settings.predict_timeout_s
+
+
+def test_every_field_is_read_with_its_type():
+    settings = Settings.from_env({"GATEWAY_BIND": "0.0.0.0:80", "GATEWAY_WORKERS": "5", "GATEWAY_PREDICT_TIMEOUT_S": "1.5"})
+
+    assert settings == dataclasses.replace(Settings(), bind="0.0.0.0:80", workers=5, predict_timeout_s=1.5)
+
+
+def test_all_problems_are_reported_at_once():
+    environ = {"GATEWAY_PORT": "tcp://10.0.0.1:80", "GATEWAY_WORKERS": "many", "GATEWAY_THREADS": "0", "GATEWAY_BIND": "here"}
+
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ)
+
+    for name in environ:
+        assert name in str(caught.value)
+
+
+def test_a_deadline_longer_than_what_waits_for_it_is_refused():
+    with pytest.raises(SettingsError, match="does not hold"):
+        Settings.from_env({"GATEWAY_PREDICT_TIMEOUT_S": "20"})
