@@ -28,6 +28,9 @@ CALIBRATION_FILE = "calibration.json"
 REJECTION_FILE = "rejection.npz"
 BATCH_SIZE = 32
 
+MAX_LESIONS = 6500
+"""Training pictures whose statistics the none score is fitted to, each as it is and as an augmented copy."""
+
 SENSITIVITY = 0.95
 """Of the operating threshold, on validation."""
 
@@ -52,7 +55,7 @@ def calibrate(run: Path) -> None:
     weights = load_network(run)
     cache = run.parent / "cache"
 
-    train = evenly(select(examples, "train"), config.max_examples)
+    train = evenly(select(examples, "train"), min(config.max_examples or MAX_LESIONS, MAX_LESIONS))
     outliers = select(examples, "train", ["none"])
     val = evenly(select(examples, "val"), config.max_examples)
     train_pixels = load_pixels(train, cache)

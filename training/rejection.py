@@ -167,7 +167,8 @@ def fit(
 
     Args:
         train_lesions: of the training split, with augmented copies.
-        train_outliers: pictures that are no lesions, of the training split; may be empty.
+        train_outliers: pictures that are no lesions, of the training split. With fewer than two kinds nothing can be left out,
+            and the score that needs none of them is taken.
         kinds: for each outlier its kind.
         val_lesions: the lesions that left-out kinds are compared with.
 
@@ -178,8 +179,9 @@ def fit(
     lesions, outliers, others = (_columns(stages, part).numpy() for part in (train_lesions, train_outliers, val_lesions))
     kind_of = np.asarray(kinds)
     results = []
+    left_out_kinds = np.unique(kind_of) if len(set(kinds)) > 1 else []
     for method, fit_method in METHODS.items():
-        for kind in np.unique(kind_of) if len(kind_of) else []:
+        for kind in left_out_kinds:
             coefficients, intercept = fit_method(lesions, outliers[kind_of != kind])
             results.append(
                 _left_out(method, kind, others @ coefficients + intercept, outliers[kind_of == kind] @ coefficients + intercept)

@@ -67,9 +67,7 @@ def train(config: TrainingConfig, run: Path) -> Path:
         if done < last:
             # A fit of its own for each size: the network takes any, a dataset has one.
             start = max(first, done)
-            draws = partial(
-                _batches, train_examples, train_pixels, pictures, config, config.seed + start, steps * (last - start)
-            )
+            draws = partial(_batches, train_examples, train_pixels, pictures, config, config.seed + start)
             model.fit(
                 _dataset(draws, phase, config),
                 validation_data=_validation_dataset(val_examples, val_pixels, phase, config),
@@ -199,4 +197,6 @@ def _validation_dataset(
 
     signature = (tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8), tf.TensorSpec((None, 1), tf.float32))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    return dataset.map(lambda images, targets: (resize(images, phase.image_size), targets)).prefetch(1)
+    dataset = dataset.map(lambda images, targets: (resize(images, phase.image_size), targets)).prefetch(1)
+    # Without it Keras takes the end of the first pass for the end of all data.
+    return dataset.apply(tf.data.experimental.assert_cardinality(math.ceil(len(examples) / config.batch_size)))

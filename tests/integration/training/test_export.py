@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from gateway.decision import decide
+from gateway.predictor import Prediction
+from serving.contract import ALLOWED_BATCH_SIZES, IMAGE_SHAPE
+from serving.metadata import ModelMetadata, Thresholds
+from serving.release import ReleaseError, verify_sums
+from tests.processes import ROOT
+from training.__main__ import main
+from training.calibrate import calibrate
+from training.check import ContractError, check
+from training.evaluate import decide_all, evaluate, format_scores, load_predict_fn
+from training.export import export
+from training.report import report
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run, tmp_path_factory):
+    calibrate(trained_run)
+    return export(trained_run, tmp_path_factory.mktemp("models") / "lesion", 3)
+
+
+def test_a_version_is_complete_and_small(exported):
+    size = sum(path.stat().st_size for path in exported.rglob("*") if path.is_file())
+
+    assert exported.name == "3"
+    assert size < 50e6
+    verify_sums(exported)
+    records = list(tf.data.TFRecordDataset(str(exported / "assets.extra" / "tf_serving_warmup_requests")))
+    assert len(records) == len(ALLOWED_BATCH_SIZES)
+
+
+def test_it_keeps_the_contract_in_a_fresh_process(exported):
+    result = subprocess.run(
+        [sys.executable, "-m", "training.check", exported], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert "keeps the contract" in result.stdout
+
+
+def test_a_version_whose_readable_metadata_differ_is_refused(exported, tmp_path):
+    document = json.loads((exported / "assets.extra" / "metadata.json").read_text())
+    (tmp_path / "assets.extra").mkdir()
+    for name in ("saved_model.pb", "variables", "fingerprint.pb"):
+        (tmp_path / name).symlink_to(exported / name)
+    document["thresholds"]["none"] += 1
+    (tmp_path / "assets.extra" / "metadata.json").write_text(json.dumps(document))
+
+    with pytest.raises(ContractError, match="metadata"):
+        check(tmp_path)
+
+
+def test_other_shapes_are_refused_by_the_graph(exported):
+    predict = load_predict_fn(exported)
+
+    assert predict(np.zeros((2, *IMAGE_SHAPE), np.uint8))["probabilities"].shape == (2, 2)
+    with pytest.raises((tf.errors.InvalidArgumentError, TypeError, ValueError)):
+        predict(np.zeros((1, 128, 128, 3), np.uint8))
+
+
+def test_a_published_number_is_never_overwritten(exported, trained_run):
+    before = (exported / "saved_model.pb").stat().st_mtime_ns
+
+    with pytest.raises(ReleaseError, match="never overwritten"):
+        export(trained_run, exported.parent, 3)
+
+    assert (exported / "saved_model.pb").stat().st_mtime_ns == before
+    assert [path.name for path in exported.parent.iterdir()] == ["3"]
+
+
+def test_scores_in_the_metadata_are_those_of_the_published_graph(exported, painted_data, tmp_path, capsys):
+    metadata = ModelMetadata.from_json((exported / "assets.extra" / "metadata.json").read_text())
+
+    main(["evaluate", "--model", str(exported), "--data", str(painted_data), "--cache", str(tmp_path)])
+
+    printed = capsys.readouterr().out
+    assert format_scores(metadata.scores) in printed
+    scores = {(score.metric, score.subset): score.estimate for score in metadata.scores}
+    assert scores["AUROC", "all"].n == 16
+    assert scores["none score AUROC", "photo"].n == 24
+    assert scores["sensitivity", "all"] == metadata.operating_point.sensitivity
+
+
+def test_the_model_card_says_what_the_metadata_say(exported, painted_data, tmp_path):
+    (tmp_path / "docs").mkdir()
+
+    report(exported, load_predict_fn(exported), painted_data, tmp_path / "cache", tmp_path / "docs")
+
+    card = (tmp_path / "docs" / "model-card.md").read_text()
+    metadata = ModelMetadata.from_json((exported / "assets.extra" / "metadata.json").read_text())
+    assert "not a diagnosis" in card
+    assert f"{metadata.thresholds.malignant:.4f}" in card
+    assert all(source.name in card for source in metadata.provenance.sources)
+    assert {path.name for path in (tmp_path / "docs" / "figures").iterdir()} == {"roc.png", "reliability.png", "none-score.png"}
+
+
+def test_evaluation_decides_as_the_gateway_does():
+    thresholds = Thresholds(malignant=0.2, none=3.0, uncertain_low=0.18, uncertain_high=0.22, guard=0.6)
+    grid = [(p, s) for p in (0.0, 0.1799, 0.18, 0.2, 0.2199, 0.22, 0.59, 0.6, 1.0) for s in (-5.0, 2.99, 3.0, 9.0)]
+    empty = np.zeros((7, 7), np.float32)
+
+    at_once = decide_all(np.array([p for p, _ in grid]), np.array([s for _, s in grid]), thresholds)
+
+    one_by_one = [decide(Prediction(p, s, empty, 1), thresholds) for p, s in grid]
+    assert at_once.tolist() == [reason or label for label, reason in one_by_one]
+
+
+def test_what_is_evaluated_is_what_is_given(painted_data, tmp_path):
+    """A predictor that knows the colours is perfect; its scores say so."""
+    thresholds = Thresholds(malignant=0.5, none=0.5, uncertain_low=0.5, uncertain_high=0.5, guard=0.9)
+    metadata = type("Metadata", (), {"thresholds": thresholds})()
+
+    def predict(images):
+        red, blue = images[..., 0].mean(axis=(1, 2)), images[..., 2].mean(axis=(1, 2))
+        malignant = (red < 110) & (blue < 130)
+        return {"probabilities": np.stack([~malignant, malignant], 1).astype(float), "none_score": (blue > 130).astype(float)}
+
+    scores = {
+        (score.metric, score.subset): score.estimate.value for score in evaluate(predict, metadata, painted_data, tmp_path)
+    }
+
+    assert scores["AUROC", "all"] == 1.0
+    assert scores["accuracy", "painted"] == 1.0
+    assert scores["none score AUROC", "photo"] == 1.0
+    assert scores["non-lesions accepted", "photo"] == 0.0
