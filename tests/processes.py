@@ -61,9 +61,14 @@ def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[P
 
 @contextmanager
 def model_server(
-    base: Path, folder: Path, *flags: str, batching: bool = True, labels: str = "stable:1"
+    base: Path,
+    folder: Path,
+    *flags: str,
+    batching: str | None = "serving/config/batching.config",
+    labels: str = "stable:1",
+    program: Sequence[str] | None = None,
 ) -> Iterator[tuple[Program, int, int]]:
-    """The embedded model server over a folder of versions. Gives the program, its gRPC port and its REST port."""
+    """A model server over a folder of versions, the embedded one unless told. Gives the program, its gRPC and its REST port."""
     lines = "".join(
         f'version_labels {{ key: "{label}" value: {version} }} '
         for label, version in (item.split(":") for item in labels.split(",") if item)
@@ -73,18 +78,15 @@ def model_server(
         f'model_config_list {{ config {{ name: "lesion" base_path: "{base}" model_platform: "tensorflow" '
         f"model_version_policy {{ latest {{ num_versions: 2 }} }} {lines} }} }}"
     )
-    rest_port = free_port()
-    command = [sys.executable, "-m", "serving.embedded", "--port=0", f"--rest_api_port={rest_port}"]
+    port, rest_port = free_port(), free_port()
+    command = [*(program or [sys.executable, "-m", "serving.embedded"]), f"--port={port}", f"--rest_api_port={rest_port}"]
     command += [f"--model_config_file={config}", "--monitoring_config_file=serving/config/monitoring.config"]
-    command += ["--allow_version_labels_for_unavailable_models=true", "--file_system_poll_wait_seconds=0.2"]
-    command += ["--max_num_load_retries=0"]
+    command += ["--allow_version_labels_for_unavailable_models=true", "--max_num_load_retries=0"]
     if batching:
-        command += ["--enable_batching=true", "--batching_parameters_file=serving/config/batching.config"]
-    with running([*command, *flags], folder / "model-server.log") as program:
-        program.wait_for(lambda: "Exporting HTTP/REST API" in program.output)
-        port = re.search(r"Running gRPC ModelServer at [^:]+:(\d+)", program.output)
-        assert port
-        yield program, int(port[1]), rest_port
+        command += ["--enable_batching=true", f"--batching_parameters_file={batching}"]
+    with running([*command, *flags], folder / "model-server.log") as started:
+        started.wait_for(lambda: "Exporting HTTP/REST API" in started.output)
+        yield started, port, rest_port
 
 
 @contextmanager

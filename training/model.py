@@ -11,18 +11,18 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-TORCH_NORMALISATION = (
-    [1 / (255 * std) for std in (0.229, 0.224, 0.225)],
-    [-mean / std for mean, std in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)],
-)
-CAFFE_NORMALISATION = ([1.0, 1.0, 1.0], [-123.68, -116.779, -103.939])
-"""Scale and offset of pixels 0 to 255 (Keras's `torch` and `caffe` modes, RGB order). A layer of the network applies them, so
-that they travel with it."""
+MEAN = np.array([123.675, 116.28, 103.53])
+STD = np.array([58.395, 57.12, 57.375])
+"""Of pixels 0 to 255 in RGB order: Keras's `torch` mode. A layer of the network applies them, so that they travel with it."""
+
+CAFFE_MEAN = np.array([123.68, 116.779, 103.939])
+"""What Keras's own weights expect to be subtracted, from BGR and without scaling."""
 
 STAGES = {"conv2": (64, 3, 1), "conv3": (128, 4, 2), "conv4": (256, 6, 2), "conv5": (512, 3, 2)}
 """Stage -> width, number of blocks, stride of the first."""
 
 LOGIT_LAYER = "malignant"
+RUN_WEIGHTS = ".weights.h5"
 
 
 def build_classifier(weights: str, freeze_batch_norm: bool, frozen_stages: tuple[str, ...] = ()) -> keras.Model:
@@ -31,7 +31,8 @@ def build_classifier(weights: str, freeze_batch_norm: bool, frozen_stages: tuple
     The network takes any size; `serving.contract` fixes the exported one.
 
     Args:
-        weights: `imagenet` (Keras's own download), `none`, or the path of an .npz with keys `<layer>/<weight>`.
+        weights: `imagenet` (Keras's own download), `none`, the path of an .npz with keys `<layer>/<weight>`, or the
+            model.weights.h5 of an earlier run with the same layers.
         freeze_batch_norm: use BatchNorm's stored statistics, folded into the convolutions.
         frozen_stages: prefixes of layer names that are not trained, such as `conv1`.
 
@@ -41,23 +42,23 @@ def build_classifier(weights: str, freeze_batch_norm: bool, frozen_stages: tuple
     backbone = keras.applications.ResNet50(
         include_top=False, weights="imagenet" if weights == "imagenet" else None, input_shape=(None, None, 3)
     )
-    normalisation = TORCH_NORMALISATION
     if weights == "imagenet":
-        normalisation = CAFFE_NORMALISATION
-        _take_rgb(backbone)
-    elif weights != "none":
+        take_normalised_rgb(backbone)
+    elif weights.endswith(".npz"):
         _load_npz(backbone, Path(weights))
     if freeze_batch_norm:
         backbone = fold(backbone)
     for layer in backbone.layers:
         if frozen_stages and layer.name.startswith(frozen_stages):
             layer.trainable = False
-    scale, offset = normalisation
     inputs = keras.Input((None, None, 3), name="images")
-    normalised = keras.layers.Rescaling(scale, offset, name="normalisation", dtype="float32")(inputs)
-    embedding = keras.layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(backbone(normalised))
+    rescaling = keras.layers.Rescaling(list(1 / STD), list(-MEAN / STD), name="normalisation", dtype="float32")
+    embedding = keras.layers.GlobalAveragePooling2D(name="embedding", dtype="float32")(backbone(rescaling(inputs)))
     logit = keras.layers.Dense(1, name=LOGIT_LAYER, dtype="float32", kernel_initializer="zeros")(embedding)
-    return keras.Model(inputs, logit, name="lesion")
+    classifier = keras.Model(inputs, logit, name="lesion")
+    if weights.endswith(RUN_WEIGHTS):
+        classifier.load_weights(weights)
+    return classifier
 
 
 def backbone_of(classifier: keras.Model) -> keras.Model:
@@ -106,11 +107,17 @@ def _residual_block(x: keras.KerasTensor, name: str, width: int, stride: int, ha
     return layers.ReLU(name=f"{name}_out")(layers.Add(name=f"{name}_add")([shortcut, x]))
 
 
-def _take_rgb(backbone: keras.Model) -> None:
-    """Keras's own weights expect BGR; turn the first kernel round instead of every picture."""
+def take_normalised_rgb(backbone: keras.Model) -> None:
+    """Turn weights for Keras's `caffe` mode into weights for ours, so that every network normalises alike.
+
+    Only the first convolution changes. The means differ by half a grey level, which its bias takes up everywhere but at the
+    padded border.
+    """
     first = backbone.get_layer("conv1_conv")
     kernel, bias = first.get_weights()
-    first.set_weights([kernel[:, :, ::-1, :], bias])
+    kernel = kernel[:, :, ::-1, :]
+    bias = bias + np.einsum("hwio,i->o", kernel, MEAN - CAFFE_MEAN)
+    first.set_weights([kernel * STD[:, None], bias])
 
 
 def _load_npz(model: keras.Model, path: Path) -> None:

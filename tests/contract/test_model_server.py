@@ -1,0 +1,259 @@
+"""What our stack relies on in a model server, as a table; run against the embedded one and, where there is one, the real one.
+
+TFS_ADDRESS=host:port names a running tensorflow_model_server that serves version 1 of the tiny model as `lesion` with the label
+`stable`; with tensorflow_model_server on the PATH one is started.
+"""
+
+import os
+import shutil
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from tests import processes
+
+SERVERS = ["embedded"]
+if "TFS_ADDRESS" in os.environ or shutil.which("tensorflow_model_server"):
+    SERVERS.append("real")
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def channel(request, tiny_base, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("contract")
+    if request.param == "real" and "TFS_ADDRESS" in os.environ:
+        with grpc.insecure_channel(os.environ["TFS_ADDRESS"]) as opened:
+            yield opened
+        return
+    program = ["tensorflow_model_server"] if request.param == "real" else None
+    with (
+        processes.model_server(tiny_base, folder, program=program) as (_, port, _rest),
+        grpc.insecure_channel(f"127.0.0.1:{port}") as opened,
+    ):
+        yield opened
+
+
+def predict(channel, request):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
+
+
+def predict_request(name="lesion", signature="", version=None, label=None, output_filter=(), **inputs):
+    request = predict_pb2.PredictRequest(output_filter=output_filter)
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    if version is not None:
+        request.model_spec.version.value = version
+    if label is not None:
+        request.model_spec.version_label = label
+    for alias, value in inputs.items():
+        request.inputs[alias].CopyFrom(value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value))
+    return request
+
+
+IMAGE = np.full((1, 224, 224, 3), 51, np.uint8)
+SHORT = tensor_pb2.TensorProto(dtype=4, tensor_content=b"123")
+SHORT.tensor_shape.dim.add(size=9)
+
+CASES = {
+    "no model spec": (predict_pb2.PredictRequest(), "INVALID_ARGUMENT", "Missing ModelSpec"),
+    "no name": (predict_request(name="", label="x"), "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+    "unknown model": (predict_request(name="other"), "NOT_FOUND", "Servable not found for request: Latest(other)"),
+    "unknown version": (predict_request(version=9), "NOT_FOUND", "Servable not found for request: Specific(lesion, 9)"),
+    "unknown label": (predict_request(label="beta"), "INVALID_ARGUMENT", "Unrecognized servable version label: beta"),
+    "unknown signature": (predict_request(signature="x"), "FAILED_PRECONDITION", 'Serving signature key "x" not found.'),
+    "no input": (
+        predict_request(),
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 0!=1 len({}) != len({images}). Sent extra: {}. Missing but required: {images}.",
+    ),
+    "another alias": (
+        predict_request(pictures=IMAGE),
+        "INVALID_ARGUMENT",
+        "not found in request and no default value provided. Inputs expected to be in the request {pictures}, "
+        "or default input alias set: ",
+    ),
+    "an input too many": (
+        predict_request(images=IMAGE, extra=IMAGE),
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 2!=1 len({extra,images}) != len({images}). Sent extra: {extra}. "
+        "Missing but required: {}.",
+    ),
+    "another dtype": (predict_request(images=IMAGE.astype(np.float32)), "INVALID_ARGUMENT", "to be uint8 but float"),
+    "short tensor": (predict_request(images=SHORT), "INVALID_ARGUMENT", "tensor parsing error: images"),
+    "another size": (predict_request(images=np.zeros((1, 128, 128, 3), np.uint8)), "INVALID_ARGUMENT", ""),
+    "another rank": (predict_request(images=np.zeros((224, 224, 3), np.uint8)), "INVALID_ARGUMENT", ""),
+    "more rows than a batch": (
+        predict_request(images=np.zeros((33, 224, 224, 3), np.uint8)),
+        "INVALID_ARGUMENT",
+        "Task size 33 is larger than maximum input batch size 32",
+    ),
+    "unknown output": (
+        predict_request(images=IMAGE, output_filter=["x"]),
+        "INVALID_ARGUMENT",
+        "output tensor alias not found in signature: x Outputs expected to be in the set "
+        "{activation_map,none_score,probabilities}.",
+    ),
+    "the same output twice": (
+        predict_request(images=IMAGE, output_filter=["none_score", "none_score"]),
+        "INVALID_ARGUMENT",
+        "duplicate output tensor alias: none_score",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_predict_refuses(channel, case):
+    request, code, text = CASES[case]
+
+    with pytest.raises(grpc.RpcError) as caught:
+        predict(channel, request)
+
+    assert caught.value.code().name == code
+    assert text in caught.value.details()
+
+
+@pytest.mark.parametrize("choice", [{}, {"version": 1}, {"label": "stable"}])
+def test_predict_answers_with_the_version_and_never_the_label(channel, choice):
+    response = predict(channel, predict_request(images=IMAGE, **choice))
+
+    assert response.model_spec.version.value == 1
+    assert response.model_spec.WhichOneof("version_choice") == "version"
+    assert response.model_spec.signature_name == "serving_default"
+    assert set(response.outputs) == {"probabilities", "none_score", "activation_map"}
+    assert tf.make_ndarray(response.outputs["probabilities"])[0, 1] == pytest.approx(0.2)
+    assert response.outputs["probabilities"].float_val
+    assert not response.outputs["probabilities"].tensor_content
+
+
+def test_one_value_stands_for_all_elements(channel):
+    tensor = tensor_pb2.TensorProto(dtype=4, int_val=[51])
+    for size in IMAGE.shape:
+        tensor.tensor_shape.dim.add(size=size)
+
+    response = predict(channel, predict_request(images=tensor))
+
+    assert tf.make_ndarray(response.outputs["probabilities"])[0, 1] == pytest.approx(0.2)
+
+
+def test_an_output_filter_leaves_the_others_out(channel):
+    request = predict_request(images=IMAGE, output_filter=["none_score"])
+
+    assert set(predict(channel, request).outputs) == {"none_score"}
+
+
+def test_the_metadata_signature_answers_under_batching(channel):
+    request = predict_request(signature="metadata", schema_version=np.array([1], np.int32))
+
+    response = predict(channel, request)
+
+    assert b'"schema_version": 1' in response.outputs["metadata"].string_val[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "code"),
+    [("lesion", None, "OK"), ("lesion", 1, "OK"), ("lesion", 5, "NOT_FOUND"), ("other", None, "NOT_FOUND")],
+)
+def test_status(channel, name, version, code):
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = name
+    if version:
+        request.model_spec.version.value = version
+    stub = model_service_pb2_grpc.ModelServiceStub(channel)
+
+    if code == "OK":
+        status = stub.GetModelStatus(request, timeout=30).model_version_status[0]
+        assert (status.version, status.state, status.status.error_code) == (1, 30, 0)
+    else:
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.GetModelStatus(request, timeout=30)
+        assert caught.value.code().name == code
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ([], "GetModelMetadataRequest must specify at least one metadata_field"),
+        (["other"], "Metadata field other is not supported"),
+    ],
+)
+def test_model_metadata_refuses(channel, fields, text):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    request.model_spec.name = "lesion"
+
+    with pytest.raises(grpc.RpcError) as caught:
+        prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(request, timeout=30)
+
+    assert (caught.value.code().name, caught.value.details()) == ("INVALID_ARGUMENT", text)
+
+
+def test_model_metadata_names_the_contracts_signatures(channel):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "lesion"
+
+    response = prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(request, timeout=30)
+
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(signatures)
+    assert {"serving_default", "embed", "metadata"} <= set(signatures.signature_def)
+
+
+def reload_request(tiny_base, *names, platform="tensorflow", base=None, labels=None):
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.SetInParent()
+    for name in names:
+        config = request.config.model_config_list.config.add(
+            name=name, base_path=base or str(tiny_base), model_platform=platform
+        )
+        for label, version in (labels or {"stable": 1}).items():
+            config.version_labels[label] = version
+    return request
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "text"),
+    [
+        ({"names": ("lesion", "lesion")}, "INVALID_ARGUMENT", "Illegal to list model lesion multiple times in config list"),
+        (
+            {"base": "relative"},
+            "INVALID_ARGUMENT",
+            "Expected model lesion to have an absolute path or URI; got base_path()=relative",
+        ),
+        (
+            {"labels": {"stable": 8}},
+            "FAILED_PRECONDITION",
+            "Request to assign label to version 8 of model lesion, which is not currently available for inference",
+        ),
+    ],
+)
+def test_reload_refuses_and_goes_on_serving(channel, tiny_base, changes, code, text):
+    names = changes.pop("names", ("lesion",))
+
+    with pytest.raises(grpc.RpcError) as caught:
+        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(
+            reload_request(tiny_base, *names, **changes), timeout=30
+        )
+
+    assert (caught.value.code().name, caught.value.details()) == (code, text)
+    assert predict(channel, predict_request(images=IMAGE, label="stable"))
+
+
+def test_reload_gives_a_version_another_label(channel, tiny_base):
+    stub = model_service_pb2_grpc.ModelServiceStub(channel)
+
+    response = stub.HandleReloadConfigRequest(
+        reload_request(tiny_base, "lesion", labels={"stable": 1, "canary": 1}), timeout=30
+    )
+
+    assert response.status.error_code == 0
+    request = predict_request(images=IMAGE, label="canary")
+    assert predict(channel, request).model_spec.version.value == 1

@@ -1,0 +1,154 @@
+"""The gateway as it runs: gunicorn, several workers, a model server behind it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests import processes
+from tests.pictures import encode, paint, textured
+
+MAX_RESIDENT_BYTES = 100_000_000
+
+
+def classify(address, data, **headers):
+    return requests.post(f"{address}/api/v1/classifications", files={"file": ("x.png", data)}, headers=headers, timeout=30)
+
+
+@pytest.mark.parametrize("outcome", ["malignant", "benign", "uncertain", "out_of_scope", "guarded"])
+def test_the_whole_way_gives_what_was_painted(stack, outcome):
+    address, _ = stack
+
+    answer = classify(address, paint(outcome)).json()
+
+    expected = {"uncertain": ("none", "uncertain"), "out_of_scope": ("none", "out_of_scope"), "guarded": ("none", "uncertain")}
+    assert (answer["label"], answer["reason"]) == expected.get(outcome, (outcome, None))
+
+
+def test_totals_add_up_over_workers(tiny_server, tmp_path):
+    with processes.gateway(tiny_server[0], tmp_path, GATEWAY_WORKERS="2") as (program, address):
+        with ThreadPoolExecutor(8) as pool:
+            assert all(answer.ok for answer in pool.map(lambda _: classify(address, paint("malignant")), range(40)))
+
+        families = text_string_to_metric_families(requests.get(f"{address}/metrics", timeout=10).text)
+        samples = {
+            (sample.name, *sorted(sample.labels.items())): sample.value for family in families for sample in family.samples
+        }
+
+    key = ("dermserve_gateway_outcomes_total", ("label", "malignant"), ("model_version", "1"), ("reason", ""))
+    assert samples[key] == 40
+    route = ("route", "/api/v1/classifications")
+    assert samples["dermserve_gateway_requests_total", ("method", "POST"), route, ("status", "200")] == 40
+    assert samples["dermserve_gateway_request_seconds_count", route] == 40
+    for stage in ("decode", "preprocess", "predict", "decide"):
+        assert samples["dermserve_gateway_stage_seconds_count", ("stage", stage)] == 40
+    assert program.process.returncode == 0
+
+
+def test_workers_are_small_and_ready_soon_and_hold_no_tensorflow(tiny_server, tmp_path):
+    started = time.monotonic()
+    with processes.gateway(tiny_server[0], tmp_path, GATEWAY_WORKERS="2") as (program, address):
+        ready_s = time.monotonic() - started
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: classify(address, encode(textured((1500, 1000)), "JPEG")), range(20)))
+        master = program.process.pid
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        resident = [_resident_bytes(int(child)) for child in children]
+        maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
+    print(f"ready after {ready_s:.2f} s, resident {[round(size / 1e6) for size in resident]} MB")
+
+    assert len(resident) == 2
+    assert max(resident) < MAX_RESIDENT_BYTES
+    assert "tensorflow" not in maps
+
+
+def test_tensorflow_is_not_imported():
+    code = "import sys, gateway.wsgi; print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras', 'training')])"
+
+    result = subprocess.run([sys.executable, "-c", code], cwd=processes.ROOT, capture_output=True, text=True, check=True)
+
+    assert result.stdout.strip() == "[]"
+
+
+def test_no_upload_becomes_a_file(tiny_server, tmp_path):
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    large = encode(textured((2500, 2000)), "BMP")
+    with processes.gateway(tiny_server[0], tmp_path, TMPDIR=str(temporary), GATEWAY_WORKERS="1") as (program, address):
+        watched = set()
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(classify, address, large)
+            while not pending.done():
+                watched |= _open_files(program.process.pid)
+            assert pending.result().ok
+        names = {path.name for path in temporary.rglob("*") if path.is_file()}
+
+    assert not [path for path in watched if path.startswith(str(temporary)) and not path.endswith(".db")]
+    assert all(name.endswith(".db") for name in names), names
+    assert not list(temporary.rglob("*"))
+
+
+def test_logs_hold_one_line_a_request_and_nothing_of_the_picture(tiny_server, tmp_path):
+    exif = textured().getexif()
+    exif[0x010E] = "Budi Santoso"
+    data = encode(textured(), "JPEG", exif=exif)
+    with processes.gateway(tiny_server[0], tmp_path) as (program, address):
+        answer = requests.post(
+            f"{address}/api/v1/classifications",
+            files={"file": ("Budi.jpg", data)},
+            headers={"X-Request-ID": "case-0001"},
+            timeout=30,
+        )
+        output = program.output
+
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert [line["id"] for line in lines if line.get("route") == "/api/v1/classifications"] == ["case-0001"]
+    assert "Budi" not in output
+    assert "Budi" not in answer.text
+
+
+def test_without_a_model_server_it_lives_and_is_not_ready(tmp_path):
+    with processes.gateway(processes.free_port(), tmp_path) as (_, address):
+        assert requests.get(f"{address}/health/live", timeout=10).ok
+        ready = requests.get(f"{address}/health/ready", timeout=30)
+        answer = classify(address, paint())
+
+    assert (ready.status_code, ready.headers["Content-Type"]) == (503, "application/problem+json")
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/model-unavailable")
+    assert answer.headers["Retry-After"]
+
+
+def test_a_wrong_environment_stops_the_start_and_names_everything(tmp_path):
+    environment = os.environ | {"GATEWAY_PORT": "80", "GATEWAY_WORKERS": "x"}
+    command = [sys.executable, "-m", "gunicorn", "--config", "gateway/gunicorn.conf.py", "gateway.wsgi:app"]
+
+    result = subprocess.run(
+        command, cwd=processes.ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert result.returncode
+    assert "GATEWAY_PORT is not a setting" in result.stderr
+    assert "GATEWAY_WORKERS is not of kind int" in result.stderr
+
+
+def _resident_bytes(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def _open_files(master):
+    found = set()
+    for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                found.add(str(link.readlink()))
+            except OSError:
+                continue
+    return found
