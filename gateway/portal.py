@@ -1,136 +1,202 @@
-"""The pages people see, in Indonesian and English, rendered on the server; the script in web/static only enhances them."""
+"""The pages. Their wording, every outcome's and every problem's, is in web/templates; here is what they are told."""
 
+import datetime
+import threading
+import time
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from typing import Any, Final
 
-from flask import Blueprint, Flask, Response, abort, g, make_response, redirect, render_template, request
-from flask_babel import Babel, format_decimal, format_percent, get_locale
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Blueprint, Flask, Response, g, make_response, redirect, render_template, request, url_for
+from flask_babel import Babel, format_percent, get_locale
 
-from gateway.classify import Classification, Classifier
-from gateway.errors import NoPicture
-from gateway.images import FORMATS
+from gateway.classify import Classifier
+from gateway.errors import NoPicture, PredictionError
+from gateway.images import MIN_EDGE
 from gateway.predictor import Predictor
 from gateway.problems import Problem
 from gateway.settings import Settings
-from serving.metadata import ModelMetadata
+from serving.metadata import ModelMetadata, OperatingPoint
 
+TRANSLATIONS: Final = Path(__file__).parent.parent / "web" / "translations"
 LANGUAGES: Final = {"id": "Bahasa Indonesia", "en": "English"}
-DEFAULT_LANGUAGE: Final = "id"
-LANGUAGE_COOKIE: Final = "language"
-LANGUAGE_COOKIE_AGE_S: Final = 365 * 24 * 3600
-FRAGMENT_HEADER: Final = "X-Fragment"
-"""The script asks with it for the result alone, to put it into a dialog; without the script the same result is a page."""
+"""Of the portal, the first one being the default; each is called what its speakers call it."""
 
-_TRANSLATIONS: Final = Path(__file__).parent.parent / "web" / "translations"
-_PREVALENCES: Final = (0.02, 0.07, 0.2)
+LANGUAGE_COOKIE: Final = "language"
+_COOKIE_AGE: Final = datetime.timedelta(days=365)
+
+FRAGMENT_HEADER: Final = "X-Fragment"
+"""On a request: the script wants the part of the page that it puts in place. On a response: this is that part."""
+
+NO_CONSENT: Final = Problem("no-consent", 422, "Consent was not given")
+
+PREVALENCES: Final = (0.5, 0.07, 0.02)
+"""Shares of malignant lesions that the model page gives the predictive value for: referral clinic, specialist's, screening."""
+
+_LIVE_MODEL_AGE_S: Final = 30.0
+_PERCENT: Final = "#,##0.0%"
+_PROBABILITY_EDGE: Final = 0.001
+
+
+class LiveModel:
+    """The version that answers now, as far as the pages' footers know: it may be half a minute behind, a result never is.
+
+    A page that needs no model must not wait for the model server each time, nor fail with it.
+
+    Attributes:
+        metadata: None when the model server gave none.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.metadata: ModelMetadata | None = None
+        self._predictor = predictor
+        self._asked_s = float("-inf")
+        self._asking = threading.Lock()
+
+    def refresh(self) -> None:
+        """Ask again when it is time. While one thread asks, the others go on with what is known."""
+        if time.monotonic() - self._asked_s < _LIVE_MODEL_AGE_S or not self._asking.acquire(blocking=False):
+            return
+        try:
+            self.metadata = self._predictor.live_metadata()
+        except PredictionError:
+            self.metadata = None
+        finally:
+            self._asked_s = time.monotonic()
+            self._asking.release()
 
 
 def init_app(app: Flask) -> None:
-    """Translations and what every template may use."""
+    """Prepare the application for pages in two languages."""
     Babel(
         app,
-        default_locale=DEFAULT_LANGUAGE,
-        default_translation_directories=str(_TRANSLATIONS),
+        default_locale=next(iter(LANGUAGES)),
+        default_translation_directories=str(TRANSLATIONS),
         locale_selector=_select_language,
-    )
-    app.jinja_env.globals.update(
-        languages=LANGUAGES, current_language=lambda: str(get_locale()), percent=_percent, decimal=_decimal
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters |= {"percent": _percent, "probability": _probability}
 
 
 def blueprint(classifier: Classifier, predictor: Predictor, settings: Settings) -> Blueprint:
-    """Routes of the portal."""
+    """Routes /, /check, /model and /language."""
     portal = Blueprint("portal", __name__)
-    limits = {"max_upload_bytes": settings.max_upload_bytes, "formats": FORMATS}
+    live = LiveModel(predictor)
+
+    @portal.app_context_processor
+    def tell_every_template() -> dict[str, Any]:
+        return {
+            "language": _language(),
+            "languages": LANGUAGES,
+            "live": live,
+            "max_bytes": settings.max_upload_bytes,
+            "max_pixels": settings.max_picture_pixels,
+            "min_edge": MIN_EDGE,
+        }
+
+    portal.after_request(_depend_on_the_cookie)
 
     @portal.get("/")
     def home() -> str:
-        """What this is for, and what it is not."""
-        return render_template("home.html", **limits)
+        """What it is for, whom it is for, what it is not."""
+        live.refresh()
+        return render_template("home.html")
 
     @portal.get("/check")
     def check() -> str:
-        """The form."""
-        return render_template("check.html", **limits)
+        """The form, for a browser with or without scripts."""
+        live.refresh()
+        return render_template("check.html")
 
     @portal.post("/check")
     def classify() -> Response:
-        """The form's answer: a page, or the result alone for the script."""
+        """The result: a page, or the fragment of it that the script asks for."""
         upload = request.files.get("file")
+        if not request.form.get("consent"):
+            return render_problem(NO_CONSENT)
         if upload is None:
-            raise NoPicture("the form has no picture")
-        result = classifier.classify(upload.read(), g.request_id)
-        template = "_result.html" if FRAGMENT_HEADER in request.headers else "result.html"
-        response = make_response(render_template(template, **_result_context(result)))
-        response.cache_control.no_store = True
-        return response
+            raise NoPicture("the form has no field `file` with a picture")
+        classification = classifier.classify(upload.read(), g.request_id)
+        return _page("result", 200, classification=classification, now=datetime.datetime.now(datetime.UTC))
 
     @portal.get("/model")
     def model() -> str:
-        """What the model that answers now was trained on and how well it does."""
-        return render_template("model.html", metadata=predictor.live_metadata())
+        """Everything that is known of the version that answers now."""
+        metadata = predictor.live_metadata()
+        values = {prevalence: predictive_value(metadata.operating_point, prevalence) for prevalence in PREVALENCES}
+        return render_template("model.html", metadata=metadata, predictive_values=values)
 
-    @portal.get("/language/<language>")
-    def language(language: str) -> BaseResponse:
-        """Remember a language and go back."""
-        if language not in LANGUAGES:
-            abort(404)
-        response = redirect(_local_path(request.args.get("next", "/")), 303)
-        response.set_cookie(LANGUAGE_COOKIE, language, LANGUAGE_COOKIE_AGE_S, httponly=True, samesite="Lax")
-        return response
-
+    portal.add_url_rule("/language", "language", _choose_language, methods=["POST"])
     return portal
 
 
 def render_problem(problem: Problem) -> Response:
-    """A problem in the portal's clothes."""
-    template = "_problem.html" if FRAGMENT_HEADER in request.headers else "problem.html"
-    return make_response(render_template(template, problem=problem, case_code=case_code(g.request_id)), problem.status)
+    """The problem for people: what is wrong and what to do, by its slug; never the exception's text."""
+    return _page("problem", problem.status, slug=problem.slug)
 
 
-def case_code(request_id: str) -> str:
-    """What a person can read out on the telephone; the log has the whole id."""
-    return request_id[:8].upper()
+def predictive_value(point: OperatingPoint, prevalence: float) -> float:
+    """Share of truly malignant lesions among those called malignant, where `prevalence` of all lesions are malignant."""
+    found = point.sensitivity.value * prevalence
+    false_alarms = (1.0 - point.specificity.value) * (1.0 - prevalence)
+    return found / (found + false_alarms) if found else 0.0
 
 
-def _result_context(result: Classification) -> dict[str, object]:
-    metadata = result.metadata
-    return {
-        "result": result,
-        "outcome": result.reason or result.label,
-        "metadata": metadata,
-        "case_code": case_code(result.id),
-        "flagged_shares": [(prevalence, _predictive_value(metadata, prevalence)) for prevalence in _PREVALENCES],
-    }
+def _page(name: str, status: int, **context: Any) -> Response:
+    """The template `name`, or for the script only its part `_name`; with the case code, never to be stored."""
+    is_fragment = FRAGMENT_HEADER in request.headers
+    # In a dialog the page's own heading is the first.
+    context |= {"level": 2 if is_fragment else 1, "case_code": g.request_id[:8]}
+    response = make_response(render_template(f"_{name}.html" if is_fragment else f"{name}.html", **context), status)
+    if is_fragment:
+        response.headers[FRAGMENT_HEADER] = "1"
+    response.cache_control.no_store = True
+    return response
 
 
-def _predictive_value(metadata: ModelMetadata, prevalence: float) -> float:
-    """Share of malignant lesions among those flagged, by Bayes."""
-    point = metadata.operating_point
-    true = point.sensitivity.value * prevalence
-    false = (1 - point.specificity.value) * (1 - prevalence)
-    return true / (true + false) if true + false else 0.0
+def _choose_language() -> Response:
+    """Remember the language and go back to the page it was chosen on."""
+    response = make_response(redirect(_own_path(request.form.get("next", "")), 303))
+    chosen = request.form.get("language")
+    if chosen in LANGUAGES:
+        response.set_cookie(
+            LANGUAGE_COOKIE, chosen, max_age=_COOKIE_AGE, secure=request.is_secure, httponly=True, samesite="Lax"
+        )
+    return response
+
+
+def _depend_on_the_cookie(response: Response) -> Response:
+    """The language is in the cookie: a cache must not give one visitor's page to another."""
+    response.vary.add("Cookie")
+    if not response.cache_control.no_store:
+        response.cache_control.no_cache = True
+    return response
 
 
 def _select_language() -> str:
-    chosen = request.cookies.get(LANGUAGE_COOKIE, DEFAULT_LANGUAGE)
-    return chosen if chosen in LANGUAGES else DEFAULT_LANGUAGE
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    return chosen if chosen in LANGUAGES else next(iter(LANGUAGES))
 
 
-def _local_path(target: str) -> str:
-    """Only paths of ours: a link to us must not lead elsewhere."""
-    parts = urlsplit(target)
-    is_local = not parts.scheme and not parts.netloc and target.startswith("/") and not target.startswith(("//", "/\\"))
-    return target if is_local else "/"
+def _language() -> str:
+    return str(get_locale())
 
 
-def _percent(value: float, digits: int = 0) -> str:
-    return str(format_percent(value, format="#,##0" + ("." + "0" * digits if digits else "") + "%"))
+def _own_path(path: str) -> str:
+    """The path when it is one of this site's, otherwise the home page's."""
+    # A browser takes both // and /\ for the beginning of another host's name.
+    is_own = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if is_own else url_for("portal.home")
 
 
-def _decimal(value: float, digits: int = 2) -> str:
-    return str(format_decimal(value, format="#,##0." + "0" * digits))
+def _percent(share: float) -> str:
+    return str(format_percent(share, _PERCENT))
+
+
+def _probability(probability: float) -> str:
+    """A probability for people; what is nearly nothing or all is never shown as a certainty."""
+    if probability < _PROBABILITY_EDGE:
+        return f"< {_percent(_PROBABILITY_EDGE)}"
+    if probability > 1 - _PROBABILITY_EDGE:
+        return f"> {_percent(1 - _PROBABILITY_EDGE)}"
+    return _percent(probability)

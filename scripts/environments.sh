@@ -2,9 +2,9 @@
 # Sourced by the other scripts: the checkout, how to speak, Python, system packages and the hashed virtual environments.
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-cd "$checkout"
+cd "$checkout" || exit
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf "%s\n" "$*"; }
 die() {
   printf 'error: %s\n' "$*" >&2
   exit 1

@@ -20,14 +20,15 @@ start() {
 
 # members NAME: pids of the session that NAME leads. Zombies have ended, even where no init process reaps them.
 members() {
-  local leader stat pid state session
-  leader=$(cat "$run_dir/$1.pid" 2>/dev/null) || return 0
+  local leader stat line pid state session
+  read -r leader 2>/dev/null <"$run_dir/$1.pid" || return 0
   for stat in /proc/[0-9]*/stat; do
-    pid=${stat//[!0-9]/}
+    { read -r line <"$stat"; } 2>/dev/null || continue
     # The command's name stands in brackets and may hold anything.
-    { read -r state _ _ session _ < <(sed 's/.*) //' "$stat"); } 2>/dev/null || continue
-    if [ "$session" = "$leader" ] && [ "$state" != Z ] &&
-      grep --quiet --null-data --fixed-strings --line-regexp "DERMSERVE_RUN=$run_dir" "/proc/$pid/environ" 2>/dev/null; then
+    read -r state _ _ session _ <<<"${line##*) }"
+    [ "$session" = "$leader" ] && [ "$state" != Z ] || continue
+    pid=${stat//[!0-9]/}
+    if grep --quiet --null-data --fixed-strings --line-regexp "DERMSERVE_RUN=$run_dir" "/proc/$pid/environ" 2>/dev/null; then
       printf '%s\n' "$pid"
     fi
   done
@@ -39,7 +40,7 @@ is_running() { [ -n "$(members "$1")" ]; }
 stop() {
   local name=$1 deadline=$((SECONDS + $2)) clean=0 engine container
   if read -r engine container 2>/dev/null <"$run_dir/$name.container"; then
-    "$engine" stop -t 10 "$container" >/dev/null 2>&1 || say "$engine could not stop the container $container"
+    "$engine" stop -t 10 "$container" >/dev/null 2>&1 || say "$engine could not stop the container $container" >&2
     rm -f "$run_dir/$name.container"
   fi
   if is_running "$name"; then
@@ -47,7 +48,7 @@ stop() {
     while is_running "$name" && [ $SECONDS -lt $deadline ]; do sleep 0.2; done
     if is_running "$name"; then
       members "$name" | xargs --no-run-if-empty kill -KILL 2>/dev/null || true
-      say "The $name did not stop within $2 s and was killed; see $run_dir/$name.log"
+      say "The $name did not stop within $2 s and was killed; see $run_dir/$name.log" >&2
       clean=1
     else
       say "The $name has stopped."

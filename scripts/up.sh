@@ -34,7 +34,10 @@ choose_model_server() {
   esac
   [ "$model_server" = docker ] || return 0
   for engine in docker podman; do
-    if timeout 20 "$engine" info >/dev/null 2>&1; then return; fi
+    timeout 20 "$engine" info >/dev/null 2>&1 || continue
+    # Here, because a download must not count as a slow start.
+    "$engine" image inspect "$image" >/dev/null 2>&1 || "$engine" pull "$image"
+    return
   done
   die "MODEL_SERVER=docker needs docker or podman, and neither answers (tried: docker info, podman info)"
 }
@@ -112,9 +115,9 @@ wait_until_ready() {
 
 give_up() {
   for name in model-server gateway; do
-    say "--- the end of $run_dir/$name.log"
-    tail -n 20 "$run_dir/$name.log" >&2 || true
-  done
+    printf -- '--- the end of %s\n' "$run_dir/$name.log"
+    tail -n 20 "$run_dir/$name.log" || true
+  done >&2
   die "$1; both logs end above"
 }
 
@@ -146,7 +149,7 @@ printf 'http://127.0.0.1:%s\n' "$port" >"$run_dir/address"
 say "Dermserve is up: http://127.0.0.1:$port
   model server: $model_server, gRPC 127.0.0.1:$model_port, REST 127.0.0.1:$model_rest_port
   logs:         $run_dir/gateway.log, $run_dir/model-server.log
-  stop:         make down"
+  stop:         make down${RUN_DIR:+ RUN_DIR=$RUN_DIR}"
 if [ "$model_server" = tensorflow_model_server ]; then
   say "Note: tensorflow_model_server has no flag to bind loopback only; ports $model_port and $model_rest_port are open on every interface."
 fi

@@ -1,0 +1,28 @@
+import subprocess
+import sys
+
+import pytest
+
+from tests.processes import ROOT
+
+# Everything the process loads, the composition root included; the model server it names need not be there.
+LOADED = """
+import sys
+import gateway.wsgi
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    run = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+def test_the_gateway_loads_no_tensorflow(loaded):
+    assert not loaded & {"tensorflow", "tensorflow_serving", "keras", "training", "sklearn", "matplotlib"}
+
+
+def test_the_gateway_loads_what_it_needs(loaded):
+    """Otherwise the test above would prove nothing."""
+    assert {"flask", "grpc", "PIL", "gateway", "serving"} <= loaded

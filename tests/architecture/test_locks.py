@@ -1,0 +1,47 @@
+import re
+
+import pytest
+
+from tests.processes import ROOT
+
+REQUIREMENTS = ROOT / "requirements"
+LOCKS = sorted(REQUIREMENTS.glob("*.txt"))
+CONSTRAINED = ("gateway", "serving", "load")
+ENTRY = re.compile(r"([a-z0-9][a-z0-9.-]*)==(\S+?)( ; [^\\]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
+
+
+def pins(lock):
+    return {name: version for name, version, _, _ in ENTRY.findall(lock.read_text())}
+
+
+def wanted(role):
+    """Names in ROLE.in, those of the files it takes in included."""
+    for line in (REQUIREMENTS / f"{role}.in").read_text().splitlines():
+        requirement = line.partition("#")[0].strip()
+        if requirement.startswith("-r "):
+            yield from wanted(requirement.removeprefix("-r ").removesuffix(".in"))
+        elif requirement:
+            yield requirement
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_a_lock_holds_names_versions_and_hashes_and_nothing_else(lock):
+    """No address of an index, no path of a machine, no version without a hash."""
+    assert ENTRY.sub("", lock.read_text()) == ""
+    assert pins(lock)
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_a_lock_covers_what_its_source_asks_for(lock):
+    assert set(wanted(lock.stem)) <= pins(lock).keys(), "run make lock"
+
+
+@pytest.mark.parametrize("role", CONSTRAINED)
+def test_what_is_deployed_is_what_is_tested(role):
+    tested = pins(REQUIREMENTS / "test.txt")
+
+    assert pins(REQUIREMENTS / f"{role}.txt").items() <= tested.items()
+
+
+def test_the_gateway_is_deployed_without_tensorflow():
+    assert not pins(REQUIREMENTS / "gateway.txt").keys() & {"tensorflow", "tensorflow-serving-api", "keras"}

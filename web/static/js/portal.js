@@ -1,0 +1,40 @@
+// Entry: gives a page its dialogs. Without this script every form still works as a plain form.
+
+import { enhanceCheck } from "./check.js";
+
+const form = document.querySelector("form[data-check]");
+const start = document.querySelector("form[data-start]");
+const checkDialog = document.querySelector("#check-dialog");
+const resultDialog = document.querySelector("#result-dialog");
+
+if (form) {
+  const check = enhanceCheck(form, showResult);
+  if (checkDialog) {
+    start.querySelector("button").setAttribute("aria-haspopup", "dialog");
+    start.addEventListener("submit", (event) => {
+      event.preventDefault();
+      checkDialog.showModal();
+    });
+    checkDialog.addEventListener("close", check.stop);
+  }
+  // What was shown to one person must not wait in the page for the next one.
+  resultDialog.addEventListener("close", () => resultDialog.querySelector("[data-result]").replaceChildren());
+}
+enablePrinting(document);
+
+function showResult(html) {
+  checkDialog?.close();
+  const place = resultDialog.querySelector("[data-result]");
+  place.replaceChildren(document.createRange().createContextualFragment(html));
+  enablePrinting(place);
+  resultDialog.showModal();
+  resultDialog.scrollTop = 0;
+  place.querySelector("#result-heading").focus();
+}
+
+function enablePrinting(root) {
+  for (const button of root.querySelectorAll("[data-print]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => window.print());
+  }
+}
