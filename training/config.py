@@ -149,12 +149,13 @@ def refine(data: str) -> TrainingConfig:
     return TrainingConfig(
         name="refine",
         data=data,
-        phases=(Phase(epochs=4, image_size=192),),
+        phases=(Phase(epochs=3, image_size=192),),
+        learning_rate=5e-5,
         augmentation="gentle",
         frozen_stages=("conv1", "conv2"),
         malignant_share=0.35,
         max_epoch_validation_examples=1000,
-        ema_momentum=0.995,
+        ema_momentum=0.99,
     )
 
 

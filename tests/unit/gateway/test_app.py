@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
+from urllib3 import encode_multipart_formdata
 
 from gateway.app import create_app
 from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServerTimeout, ModelServerUnavailable
@@ -39,7 +40,7 @@ def client(**kwargs):
 
 
 def post(caller, data, path="/api/v1/classifications", name="x.png", **kwargs):
-    return caller.post(path, data={"file": (io.BytesIO(data), name)}, **kwargs)
+    return caller.post(path, data={"file": (io.BytesIO(data), name), "consent": "yes"}, **kwargs)
 
 
 def test_the_answer_has_exactly_the_keys_that_are_kept():
@@ -128,7 +129,8 @@ def test_logs_and_answers_hold_no_file_name():
 
 def test_every_answer_has_the_security_headers():
     for path in ("/", "/api/v1/nothing", "/health/live", "/static/portal.css"):
-        headers = client().get(path).headers
+        with client().get(path) as response:
+            headers = response.headers
         assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
         assert "unsafe" not in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -143,9 +145,10 @@ def test_readiness_follows_the_model_and_liveness_does_not():
 
 
 def test_uploads_over_the_spool_limit_stay_in_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no-such-folder"))
     caller = create_app(Settings(), FixedPredictor()).test_client()
+    body, content_type = encode_multipart_formdata({"file": ("x.bmp", paint(size=(1500, 1000), format="BMP"))})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no-such-folder"))
 
-    response = post(caller, paint(size=(1500, 1000), format="BMP"))
+    response = caller.post("/api/v1/classifications", data=body, content_type=content_type)
 
     assert response.status_code == 200
