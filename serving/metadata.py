@@ -139,7 +139,9 @@ class ModelMetadata:
             MetadataError: not JSON, a field is missing, unknown or of the wrong kind, or a value breaks its rule.
         """
         try:
-            return _CONVERTER.structure(json.loads(text), cls)
+            document = json.loads(text)
+            _require(isinstance(document, dict), "the document is not a JSON object")
+            return _CONVERTER.structure(document, cls)
         except (cattrs.BaseValidationError, ValueError) as error:
             raise MetadataError("; ".join(_reasons(error))) from error
 

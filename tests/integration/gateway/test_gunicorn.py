@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,29 +51,18 @@ def test_totals_add_up_over_workers(tiny_server, tmp_path):
     assert program.process.returncode == 0
 
 
-def test_workers_are_small_and_ready_soon_and_hold_no_tensorflow(tiny_server, tmp_path):
-    started = time.monotonic()
+def test_workers_are_small_and_hold_no_tensorflow(tiny_server, tmp_path):
     with processes.gateway(tiny_server[0], tmp_path, GATEWAY_WORKERS="2") as (program, address):
-        ready_s = time.monotonic() - started
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda _: classify(address, encode(textured((1500, 1000)), "JPEG")), range(20)))
         master = program.process.pid
         children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
         resident = [_resident_bytes(int(child)) for child in children]
         maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
-    print(f"ready after {ready_s:.2f} s, resident {[round(size / 1e6) for size in resident]} MB")
 
     assert len(resident) == 2
     assert max(resident) < MAX_RESIDENT_BYTES
     assert "tensorflow" not in maps
-
-
-def test_tensorflow_is_not_imported():
-    code = "import sys, gateway.wsgi; print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras', 'training')])"
-
-    result = subprocess.run([sys.executable, "-c", code], cwd=processes.ROOT, capture_output=True, text=True, check=True)
-
-    assert result.stdout.strip() == "[]"
 
 
 def test_no_upload_becomes_a_file(tiny_server, tmp_path):

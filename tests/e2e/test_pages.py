@@ -1,0 +1,190 @@
+"""What holds on every page: languages, keyboard, small screens, paper, accessibility."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from tests.e2e.visitor import picture_file
+
+PAGES = ("/", "/check", "/model", "/no-such-page")
+AXE_OPTIONS = {
+    "resultTypes": ["violations"],
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+}
+
+
+def violations(page):
+    found = Axe().run(page, options=AXE_OPTIONS).response["violations"]
+    return [(item["id"], [node["html"] for node in item["nodes"]]) for item in found]
+
+
+def show_state(visitor, state):
+    """Bring the page into one of the states that a check goes through."""
+    visitor.open_dialog()
+    if state == "form":
+        return
+    if state == "problem":
+        visitor.button("check").click()
+        expect(visitor.page.get_by_role("alert")).to_be_visible()
+        return
+    visitor.fill(**picture_file("benign" if state == "sending" else state))
+    if state == "sending":
+        visitor.page.route("**/check", lambda route: None)
+        visitor.button("check").click()
+        expect(visitor.button("cancel")).to_be_visible()
+        return
+    visitor.button("check").click()
+    expect(visitor.heading(state)).to_be_visible()
+
+
+STATES = ("form", "problem", "sending", "malignant", "benign", "uncertain", "out_of_scope")
+
+
+@pytest.mark.parametrize("language", ["id", "en"])
+@pytest.mark.parametrize("path", PAGES)
+def test_axe_finds_nothing_on_the_pages(visit, path, language):
+    page = visit(language).page
+    page.goto(path)
+
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("language", ["id", "en"])
+@pytest.mark.parametrize("state", STATES)
+def test_axe_finds_nothing_in_the_dialogs(visit, state, language):
+    visitor = visit(language)
+    show_state(visitor, state)
+
+    assert violations(visitor.page) == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_fit_a_screen_of_320_pixels(visit, path):
+    page = visit(viewport={"width": 320, "height": 640}).page
+    page.goto(path)
+
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_dialogs_fit_a_screen_of_320_pixels(visit, state):
+    visitor = visit(viewport={"width": 320, "height": 640})
+    show_state(visitor, state)
+
+    widths = visitor.page.get_by_role("dialog").evaluate("dialog => [dialog.scrollWidth, dialog.clientWidth, innerWidth]")
+    assert widths[0] == widths[1] < widths[2] == 320
+
+
+def test_text_of_twice_the_size_fits_too(visit):
+    """640 wide with text at 200 %, as a reader sets it in the browser."""
+    visitor = visit(viewport={"width": 640, "height": 800})
+    for path in PAGES:
+        visitor.page.goto(path)
+        visitor.page.evaluate("document.documentElement.style.setProperty('font-size', '200%')")
+        assert visitor.page.evaluate("document.documentElement.scrollWidth") == 640, path
+
+
+def test_the_language_is_remembered_and_leads_back_to_the_same_page(visit):
+    visitor = visit()
+    visitor.page.goto("/model")
+    expect(visitor.page.locator("html")).to_have_attribute("lang", "id")
+
+    visitor.page.get_by_role("button", name="English").click()
+
+    expect(visitor.page).to_have_url("/model")
+    expect(visitor.page.get_by_role("heading", level=1)).to_have_text("About the model")
+    visitor.page.goto("/")
+    expect(visitor.page.locator("html")).to_have_attribute("lang", "en")
+    visitor.page.get_by_role("button", name="Bahasa Indonesia").click()
+    expect(visitor.page.get_by_role("button", name="Mulai pemeriksaan")).to_be_visible()
+
+
+def test_the_whole_check_works_with_the_keyboard(visit):
+    visitor = visit()
+    page = visitor.page
+    page.goto("/")
+
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Langsung ke isi utama")).to_be_focused()
+    expect(page.get_by_role("link", name="Langsung ke isi utama")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(visitor.button("start")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(visitor.button("close")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(visitor.file).to_be_focused()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(picture_file("malignant"))
+    page.keyboard.press("Tab")
+    expect(visitor.consent).to_be_focused()
+    page.keyboard.press("Space")
+    page.keyboard.press("Tab")
+    expect(visitor.button("check")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(visitor.heading("malignant")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(visitor.result).to_be_hidden()
+    expect(visitor.button("start")).to_be_focused()
+
+
+def test_the_focus_of_the_hidden_file_input_is_visible_on_its_label(visit):
+    visitor = visit()
+    visitor.open_dialog()
+    visitor.page.keyboard.press("Tab")
+    expect(visitor.file).to_be_focused()
+
+    label = visitor.page.get_by_text(visitor.words["choose"], exact=True)
+    assert label.evaluate("label => getComputedStyle(label).outlineStyle") == "solid"
+
+
+def test_escape_closes_the_form_and_focus_returns(visit):
+    visitor = visit()
+    visitor.open_dialog()
+    expect(visitor.page.get_by_role("dialog")).to_be_visible()
+
+    visitor.page.keyboard.press("Escape")
+
+    expect(visitor.page.get_by_role("dialog")).to_be_hidden()
+    expect(visitor.button("start")).to_be_focused()
+
+
+def test_on_paper_only_the_result_is_left(visit):
+    visitor = visit()
+    show_state(visitor, "malignant")
+
+    visitor.page.emulate_media(media="print")
+
+    expect(visitor.heading("malignant")).to_be_visible()
+    expect(visitor.page.get_by_text("Kode kasus")).to_be_visible()
+    expect(visitor.page.get_by_role("banner")).to_be_hidden()
+    expect(visitor.page.get_by_role("button", name="Cetak")).to_be_hidden()
+    assert visitor.page.get_by_role("dialog").evaluate("dialog => dialog.scrollHeight <= dialog.clientHeight + 1")
+
+
+def test_the_print_button_prints(visit):
+    visitor = visit()
+    visitor.page.add_init_script("window.print = () => { window.printed = true; }")
+    show_state(visitor, "benign")
+
+    visitor.page.get_by_role("button", name="Cetak").click()
+
+    assert visitor.page.evaluate("window.printed") is True
+
+
+def test_colours_of_the_reader_keep_the_bar_readable(visit):
+    visitor = visit(forced_colors="active")
+    show_state(visitor, "malignant")
+
+    colours = visitor.page.get_by_role("img").evaluate(
+        "bar => [...bar.querySelectorAll('rect')].map(part => getComputedStyle(part).fill)"
+    )
+    assert colours[0] != colours[1]
+
+
+def test_readers_who_want_no_motion_get_none(visit):
+    page = visit(reduced_motion="reduce").page
+    page.goto("/")
+
+    assert page.get_by_role("button", name="Mulai pemeriksaan").evaluate("e => getComputedStyle(e).transitionDuration") == "0s"

@@ -1,0 +1,73 @@
+import pytest
+
+from serving.__main__ import main
+from serving.release import ReleaseError, publish, verify_sums
+from tests.metadata import METADATA
+
+
+@pytest.fixture
+def candidate(tmp_path):
+    folder = tmp_path / "candidate"
+    (folder / "assets.extra").mkdir(parents=True)
+    (folder / "variables").mkdir()
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "variables.index").write_bytes(b"index")
+    (folder / "assets.extra" / "metadata.json").write_text(METADATA.to_json())
+    return folder
+
+
+def test_a_version_gets_the_number_its_metadata_name(candidate, tmp_path):
+    published = publish(candidate, tmp_path / "lesion")
+
+    assert published == tmp_path / "lesion" / "1"
+    assert (published / "variables" / "variables.index").read_bytes() == b"index"
+    assert [path.name for path in published.parent.iterdir()] == ["1"]
+    verify_sums(published)
+
+
+@pytest.mark.parametrize("missing", ["saved_model.pb", "assets.extra/metadata.json"])
+def test_half_a_version_is_refused_and_nothing_is_left(candidate, tmp_path, missing):
+    (candidate / missing).unlink()
+
+    with pytest.raises(ReleaseError):
+        publish(candidate, tmp_path / "lesion")
+    assert not (tmp_path / "lesion").exists() or not list((tmp_path / "lesion").iterdir())
+
+
+def test_a_number_that_is_taken_stays_as_it_is(candidate, tmp_path):
+    publish(candidate, tmp_path / "lesion")
+    (candidate / "saved_model.pb").write_bytes(b"another graph")
+
+    with pytest.raises(ReleaseError, match="never overwritten"):
+        publish(candidate, tmp_path / "lesion")
+    assert (tmp_path / "lesion" / "1" / "saved_model.pb").read_bytes() == b"graph"
+
+
+@pytest.mark.parametrize("change", ["changed", "missing", "added"])
+def test_a_version_that_was_tampered_with_is_named(candidate, tmp_path, change, capsys):
+    published = publish(candidate, tmp_path / "lesion")
+    target = published / ("new" if change == "added" else "saved_model.pb")
+    target.unlink() if change == "missing" else target.write_bytes(b"other")
+
+    with pytest.raises(ReleaseError, match=target.name):
+        verify_sums(published)
+    assert main(["verify", str(published)]) == 1
+    assert target.name in capsys.readouterr().err
+
+
+def test_the_commands_publish_and_verify(candidate, tmp_path, capsys):
+    assert main(["publish", str(candidate), str(tmp_path / "lesion")]) == 0
+    assert main(["verify", str(tmp_path / "lesion" / "1")]) == 0
+    assert "checksums match" in capsys.readouterr().out
+    assert main(["publish", str(candidate), str(tmp_path / "lesion")]) == 1
+
+
+def test_an_interrupted_copy_leaves_no_numbered_folder(candidate, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(candidate, tmp_path / "lesion")
+    assert not list((tmp_path / "lesion").iterdir())
