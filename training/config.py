@@ -143,19 +143,19 @@ def refine(data: str) -> TrainingConfig:
     """Second part of what was released: larger pictures and gentle augmentation, from the first part's weights.
 
     Command: `python -m training train --preset refine --data ../shared/data/labels.csv
-    --weights runs/release/model.weights.h5 --out runs/refine`. Time on two cores: half an hour with nothing else running. Score
+    --weights runs/release/model.weights.h5 --out runs/refine`. Time on two cores: an hour with nothing else running. Score
     to expect: docs/model-card.md.
     """
     return TrainingConfig(
         name="refine",
         data=data,
-        phases=(Phase(epochs=3, image_size=192),),
-        learning_rate=5e-5,
+        phases=(Phase(epochs=5, image_size=160), Phase(epochs=3, image_size=224)),
+        learning_rate=2e-4,
         augmentation="gentle",
         frozen_stages=("conv1", "conv2"),
         malignant_share=0.35,
         max_epoch_validation_examples=1000,
-        ema_momentum=0.99,
+        ema_momentum=0.995,
     )
 
 

@@ -26,14 +26,18 @@ def test_every_make_command_that_is_mentioned_is_a_target():
 
 
 def test_help_lists_every_target():
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
     assert re.findall(r"^make ([a-z]+)", listed, re.MULTILINE) == TARGET.findall((ROOT / "Makefile").read_text())
 
 
 @pytest.mark.parametrize("target", TARGET.findall((ROOT / "Makefile").read_text()))
 def test_every_target_has_a_script_that_can_be_run(target):
-    recipe = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    recipe = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
 
     script = ROOT / recipe.split()[0]
     assert target == "help" or (script.suffix == ".sh" and script.stat().st_mode & 0o111)

@@ -30,7 +30,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, stack):
-    """Makes a visitor with cookies of their own. Whatever they do: no script fails, the policy holds, nothing leaves the site."""
+    """Makes a visitor with cookies of their own. Always: no script fails, the policy holds, nothing leaves the site."""
     address, _ = stack
     visitors = []
 

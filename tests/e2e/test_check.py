@@ -96,14 +96,21 @@ def test_closing_forgets_the_picture_and_the_result(visit):
 
 def test_the_file_name_stays_with_the_visitor(visit):
     visitor = visit()
+    # A browser does not show its driver the body of an upload.
+    visitor.page.add_init_script(
+        """const send = XMLHttpRequest.prototype.send;
+           XMLHttpRequest.prototype.send = function (body) {
+             window.sent = [...body.values()].map((value) => value.name ?? value);
+             send.call(this, body);
+           };"""
+    )
     visitor.open_dialog()
     visitor.fill(**picture_file(name="Budi-Santoso.png"))
 
-    with visitor.page.expect_request("**/check") as sent:
-        visitor.button("check").click()
+    visitor.button("check").click()
 
     expect(visitor.result).to_be_visible()
-    assert b"Budi" not in sent.value.post_data_buffer
+    assert visitor.page.evaluate("sent") == ["yes", "picture"]
     assert "Budi" not in visitor.page.content()
 
 
@@ -175,7 +182,7 @@ def test_a_form_that_is_not_filled_in_is_not_sent(visit):
     visitor = visit("en")
     visitor.open_dialog()
     sent = []
-    visitor.page.on("request", sent.append)
+    visitor.page.on("request", lambda request: sent.append(request.method))
 
     visitor.button("check").click()
     expect(visitor.page.get_by_role("alert")).to_contain_text("No picture was chosen")
@@ -183,7 +190,7 @@ def test_a_form_that_is_not_filled_in_is_not_sent(visit):
     visitor.button("check").click()
     expect(visitor.page.get_by_role("alert")).to_contain_text("consent is missing")
 
-    assert [request for request in sent if request.method == "POST"] == []
+    assert "POST" not in sent
 
 
 def test_cancel_ends_the_upload(visit):
@@ -209,7 +216,8 @@ def test_progress_moves_and_then_the_picture_is_analysed(visit):
     visitor.open_dialog()
     visitor.fill(name="x.png", mimeType="image/png", buffer=heavy_picture())
     visitor.page.evaluate(
-        """() => { window.seen = []; const bar = document.querySelector("progress"), text = document.querySelector("[role=status]");
+        """() => { window.seen = [];
+                   const bar = document.querySelector("progress"), text = document.querySelector("[role=status]");
                    const look = () => seen.push([bar.hasAttribute("value") ? bar.value : null, text.textContent]);
                    new MutationObserver(look).observe(bar, { attributes: true });
                    new MutationObserver(look).observe(text, { childList: true }); }"""
@@ -244,12 +252,12 @@ def test_submitting_twice_sends_once(visit):
     visitor.open_dialog()
     visitor.fill()
     sent = []
-    visitor.page.on("request", sent.append)
+    visitor.page.on("request", lambda request: sent.append(request.method))
 
     visitor.button("check").evaluate("button => { button.click(); button.form.requestSubmit(); }")
 
     expect(visitor.result).to_be_visible()
-    assert [request.method for request in sent].count("POST") == 1
+    assert sent.count("POST") == 1
 
 
 def test_a_lost_connection_is_explained_and_the_picture_is_still_there(visit):

@@ -1,5 +1,6 @@
 import csv
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +9,13 @@ from training.config import Phase, TrainingConfig
 from training.train import train
 
 COLOURS = {"benign": (150, 110, 90), "malignant": (70, 30, 30), "none": (30, 60, 200)}
+
+
+@pytest.fixture(autouse=True)
+def same_start():
+    """A run sets the seed and the precision of the whole process; no test may depend on which one ran before it."""
+    keras.utils.set_random_seed(6)
+    keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture(scope="session")
