@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -11,6 +12,7 @@ from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServe
 from gateway.tfserving import PREDICT_METHOD, TFServingPredictor
 from serving.wire import prediction_pb2 as wire
 from tests.metadata import METADATA
+from tests.processes import free_port
 
 IMAGE = np.zeros((224, 224, 3), np.uint8)
 QUEUE_FULL = "The batch scheduling queue to which this task was submitted is full; currently 4 batches enqueued and ..."
@@ -56,20 +58,25 @@ class ModelServer:
         return step if isinstance(step, wire.PredictResponse) else answer()
 
 
-@pytest.fixture
-def server():
-    behaviour = ModelServer()
+@contextmanager
+def serving(behaviour, port=0):
     method = grpc.unary_unary_rpc_method_handler(
         behaviour.predict, wire.PredictRequest.FromString, wire.PredictResponse.SerializeToString
     )
     _, service, name = PREDICT_METHOD.split("/")
     running = grpc.server(ThreadPoolExecutor(4))
     running.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {name: method})])
-    behaviour.port = running.add_insecure_port("127.0.0.1:0")
+    behaviour.port = running.add_insecure_port(f"127.0.0.1:{port}")
     running.start()
     yield behaviour
     behaviour.release.set()
     running.stop(0).wait()
+
+
+@pytest.fixture
+def server():
+    with serving(ModelServer()) as behaviour:
+        yield behaviour
 
 
 @pytest.fixture
@@ -141,6 +148,19 @@ def test_no_server_at_all_is_unavailable():
 
     with pytest.raises(ModelServerUnavailable):
         predictor.predict(IMAGE)
+    predictor.close()
+
+
+def test_a_server_that_comes_back_is_found_although_the_last_calls_failed():
+    """In the back-off after a failed connection every call fails at once; after a restart that must not cost a request."""
+    port = free_port()
+    predictor = TFServingPredictor(f"127.0.0.1:{port}", "stable", timeout_s=5.0)
+    for _ in range(3):
+        with pytest.raises(ModelServerUnavailable):
+            predictor.predict(IMAGE)
+
+    with serving(ModelServer(), port):
+        assert predictor.predict(IMAGE).model_version == 1
     predictor.close()
 
 
