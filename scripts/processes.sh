@@ -59,7 +59,7 @@ stop() {
 }
 
 # The gateway first: it finishes its requests while the model server still answers. Both limits lie above what the processes
-# give themselves (request budget 15 s, the embedded server's grace 10 s).
+# give themselves (request budget 20 s, the embedded server's grace 10 s).
 stop_all() {
   local clean=0
   stop gateway 30 || clean=1
