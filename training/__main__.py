@@ -11,7 +11,7 @@ from training.calibrate import calibrate
 from training.config import PRESETS
 from training.evaluate import evaluate, format_scores, load_predict_fn
 from training.export import export
-from training.fetch import fetch
+from training.fetch import FetchError, fetch
 from training.report import report
 from training.train import train
 
@@ -21,7 +21,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     match arguments.command:
         case "fetch":
-            fetch(arguments.out, arguments.limit)
+            try:
+                fetch(arguments.out, arguments.limit)
+            except FetchError as error:
+                raise SystemExit(f"error: {error}") from error
         case "train":
             config = dataclasses.replace(PRESETS[arguments.preset](arguments.data), weights=arguments.weights)
             print(f"weights: {train(config, arguments.out)}")

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from serving.contract import CLASSES
+from training.data import IMAGE_SUFFIXES
 
 SEARCHES = {
     "benign": 'diagnosis_1:"Benign" AND image_type:"dermoscopic"',
@@ -39,7 +40,7 @@ def fetch(out: Path, limit: int, test_share: float = 0.2) -> None:
         if subprocess.run([command, *arguments], check=False).returncode:  # noqa: S603  (fixed words and our own paths)
             raise FetchError(f"isic {' '.join(arguments)} failed")
         lesions = _lesions(download / "metadata.csv")
-        for picture in sorted(download.glob("*.jpg")):
+        for picture in sorted(path for path in download.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):
             split = "test" if _share_of(lesions.get(picture.stem, picture.stem)) < test_share else "train"
             target = out / split / label
             target.mkdir(parents=True, exist_ok=True)
