@@ -1,6 +1,6 @@
 # Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
 .DEFAULT_GOAL := help
-.PHONY: help up down test lint format lock wire
+.PHONY: help up down test bench lint format lock wire
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,9 @@ down: ## stop what `make up` started
 
 test: ## install what is needed and run every test and linter
 	@scripts/test.sh
+
+bench: ## measure the gateway's start and memory
+	@scripts/bench.sh
 
 lint: ## run the linters only
 	@scripts/lint.sh

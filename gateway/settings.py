@@ -75,5 +75,7 @@ class Settings:
         # Whoever waits must outlive whom it waits for, or the reason of a failure is lost. The first picture that a version
         # answers costs two calls: the second one asks for its metadata.
         if not self.worker_timeout_s > self.request_budget_s > 2 * self.predict_timeout_s:
-            problems.append(f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > 2 x {PREFIX}PREDICT_TIMEOUT_S does not hold")
+            problems.append(
+                f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > 2 x {PREFIX}PREDICT_TIMEOUT_S does not hold"
+            )
         return problems
