@@ -1,6 +1,7 @@
 """`make up` and `make down` as a person runs them, over the tiny model; see docs/configuration.md for the variables."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -62,6 +63,46 @@ class Stack:
 
     def leftovers(self) -> tuple[list[int], list[str]]:
         return self.processes(), [path.name for path in self.folder.glob("*") if path.suffix in (".pid", ".container")]
+
+
+MODEL_SERVER_STAND_IN = """#!/bin/sh
+exec {python} -m serving.embedded --host=127.0.0.1 "$@"
+"""
+
+# Does what `docker run` with these words would: host ports for the container's, host folders for its mounts.
+CONTAINER_ENGINE_STAND_IN = """#!{python}
+import os, pathlib, signal, sys
+command, *words = sys.argv[1:]
+state = pathlib.Path(__file__).parent
+if command == "run":
+    options, flags = words[:words.index(IMAGE)], words[words.index(IMAGE) + 1:]
+    name = options[options.index("--name") + 1]
+    folders = dict(word.rsplit(":", 2)[1::-1] for word in options if word.endswith(":ro"))
+    ports = dict(word.split(":")[:0:-1] for word in options if word.startswith("127.0.0.1:"))
+    models = pathlib.Path(folders["/config"], "models.config").read_text()
+    (state / "models.config").write_text(models.replace("/models/lesion", folders["/models/lesion"]))
+    flags = [flag.replace("=/config/models.config", f"={{state}}/models.config") for flag in flags]
+    flags = [flag.replace("=/config", "=" + folders["/config"]) for flag in flags]
+    flags += [f"--port={{ports['8500']}}", f"--rest_api_port={{ports['8501']}}", "--host=127.0.0.1"]
+    (state / name).write_text(str(os.getpid()))
+    os.execv({python!r}, [{python!r}, "-m", "serving.embedded", *flags])
+elif command == "stop":
+    os.kill(int((state / words[-1]).read_text()), signal.SIGTERM)
+"""
+
+
+@pytest.fixture
+def install(tmp_path):
+    """Put a program first on the PATH. Gives the PATH."""
+
+    def install(name: str, text: str) -> str:
+        programs = tmp_path / "bin"
+        programs.mkdir(exist_ok=True)
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+        return f"{programs}:{os.environ['PATH']}"
+
+    return install
 
 
 @pytest.fixture
@@ -143,12 +184,38 @@ def test_an_empty_folder_of_versions_is_told_at_once(stack, tmp_path):
     assert f"no version of the model in {tmp_path}" in started.stderr
 
 
-def test_a_container_engine_that_does_not_answer_is_told(stack, tmp_path):
-    for engine in ("docker", "podman"):
-        (tmp_path / engine).write_text("#!/bin/sh\nexit 1\n")
-        (tmp_path / engine).chmod(0o755)
+def test_a_model_server_on_the_path_comes_first(stack, install):
+    path = install("tensorflow_model_server", MODEL_SERVER_STAND_IN.format(python=sys.executable))
 
-    started = stack.up(MODEL_SERVER="docker", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    started = stack.up(MODEL_SERVER="", PATH=path)
+
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert "model server: tensorflow_model_server" in started.stdout
+    assert "open on every interface" in started.stdout
+    assert classify(stack.port, paint("malignant"))["label"] == "malignant"
+    assert stack.make("down").returncode == 0
+    assert stack.leftovers() == ([], [])
+
+
+def test_a_container_serves_when_asked_for(stack, install):
+    image = re.search(r"^image=(\S+)$", (ROOT / "scripts" / "up.sh").read_text(), re.MULTILINE)[1]
+    text = CONTAINER_ENGINE_STAND_IN.format(python=sys.executable).replace("IMAGE", repr(image))
+    path = install("docker", text)
+
+    started = stack.up(MODEL_SERVER="docker", PATH=path)
+
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert "model server: docker" in started.stdout
+    assert classify(stack.port, paint("malignant"))["label"] == "malignant"
+    assert stack.make("down").returncode == 0
+    assert stack.leftovers() == ([], [])
+
+
+def test_a_container_engine_that_does_not_answer_is_told(stack, install):
+    path = install("docker", "#!/bin/sh\nexit 1\n")
+    install("podman", "#!/bin/sh\nexit 1\n")
+
+    started = stack.up(MODEL_SERVER="docker", PATH=path)
 
     assert started.returncode != 0
     assert "docker or podman" in started.stderr
