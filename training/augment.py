@@ -1,8 +1,9 @@
 """Batched augmentations in TensorFlow: geometry in one resampling, then colour and capture differences.
 
 `paper` is the seed's list with Keras's ImageDataGenerator semantics: rotation up to 20 degrees, width and height shift 0.2,
-zoom 0.15, horizontal flip, nearest fill. `capture` adds the dihedral group, aspect and scale, colour jitter, blur and
-JPEG grade: what differs between two captures of one lesion. `gentle` leaves out what destroys detail.
+zoom 0.15, horizontal flip, nearest fill. `capture` adds every angle, vertical flips, aspect and scale, colour jitter, blur and
+JPEG grade: what differs between two captures of one lesion. `gentle` leaves out what destroys detail, and turns by right angles
+and a little more, so that few corners are made up by the fill.
 """
 
 import math
@@ -28,13 +29,13 @@ def augment(images: tf.Tensor, size: int, kind: Augmentation) -> tf.Tensor:
     """
     count = tf.shape(images)[0]
     if kind == "paper":
-        transforms = _affine(count, max_degrees=20.0, shift=0.2, zoom=(0.85, 1.15), aspect=1.0, vertical_flip=False)
+        transforms = _affine(count, max_degrees=20.0, shift=0.2, zoom=(0.85, 1.15), aspect=1.0)
         return _resample(tf.cast(images, tf.float32), transforms, size)
     if kind == "gentle":
-        transforms = _affine(count, max_degrees=180.0, shift=0.05, zoom=(0.8, 1.1), aspect=1.2, vertical_flip=True)
+        transforms = _affine(count, max_degrees=15.0, shift=0.05, zoom=(0.8, 1.1), aspect=1.2, right_angles=True)
         return _colour(_resample(tf.cast(images, tf.float32), transforms, size), strength=0.5)
     images = tf.map_fn(_jpeg, images, fn_output_signature=tf.TensorSpec(images.shape[1:], tf.uint8))
-    transforms = _affine(count, max_degrees=180.0, shift=0.1, zoom=(0.65, 1.1), aspect=4 / 3, vertical_flip=True)
+    transforms = _affine(count, max_degrees=180.0, shift=0.1, zoom=(0.65, 1.1), aspect=4 / 3, right_angles=True)
     return _blur(_colour(_resample(tf.cast(images, tf.float32), transforms, size)))
 
 
@@ -46,15 +47,19 @@ def resize(images: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _affine(
-    count: tf.Tensor, max_degrees: float, shift: float, zoom: tuple[float, float], aspect: float, vertical_flip: bool
+    count: tf.Tensor, max_degrees: float, shift: float, zoom: tuple[float, float], aspect: float, right_angles: bool = False
 ) -> tf.Tensor:
-    """Random maps from output to input coordinates, both centred and in units of the edge: [N, 2, 3]."""
+    """Random maps from output to input coordinates, both centred and in units of the edge: [N, 2, 3].
+
+    Every map flips half of the pictures left to right; with `right_angles` that makes the whole dihedral group.
+    """
     angle = tf.random.uniform([count], -max_degrees, max_degrees) * (math.pi / 180)
+    if right_angles:
+        angle += tf.cast(tf.random.uniform([count], 0, 4, tf.int32), tf.float32) * (math.pi / 2)
     scale = tf.exp(tf.random.uniform([count], math.log(zoom[0]), math.log(zoom[1])))
     stretch = tf.exp(tf.random.uniform([count], -0.5, 0.5) * math.log(aspect))
     flip_x = tf.where(tf.random.uniform([count]) < 0.5, -1.0, 1.0)
-    flip_y = tf.where(tf.random.uniform([count]) < 0.5, -1.0, 1.0) if vertical_flip else tf.ones([count])
-    scale_x, scale_y = scale * stretch * flip_x, scale / stretch * flip_y
+    scale_x, scale_y = scale * stretch * flip_x, scale / stretch
     move_x, move_y = (tf.random.uniform([count], -shift, shift) for _ in range(2))
     row_x = tf.stack([tf.cos(angle) * scale_x, -tf.sin(angle) * scale_y, move_x], axis=1)
     row_y = tf.stack([tf.sin(angle) * scale_x, tf.cos(angle) * scale_y, move_y], axis=1)

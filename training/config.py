@@ -149,8 +149,7 @@ def refine(data: str) -> TrainingConfig:
     return TrainingConfig(
         name="refine",
         data=data,
-        phases=(Phase(epochs=5, image_size=160), Phase(epochs=3, image_size=224)),
-        learning_rate=2e-4,
+        phases=(Phase(epochs=7, image_size=160), Phase(epochs=6, image_size=224)),
         augmentation="gentle",
         frozen_stages=("conv1", "conv2"),
         malignant_share=0.35,

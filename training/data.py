@@ -103,9 +103,12 @@ def load_pixels(examples: Sequence[Example], cache: Path) -> npt.NDArray[np.uint
 
     Args:
         examples: in the order of the result.
-        cache: folder for the decoded arrays; the file's name is a digest of the paths, so other examples make another file.
+        cache: folder for the decoded arrays; the file's name is a digest of paths, sizes and times, so that other examples,
+            or other pictures under their names, make another file.
     """
-    digest = hashlib.sha256("\n".join(str(example.path) for example in examples).encode()).hexdigest()[:16]
+    stats = [example.path.stat() for example in examples]
+    pictures = [f"{example.path} {stat.st_size} {stat.st_mtime_ns}" for example, stat in zip(examples, stats, strict=True)]
+    digest = hashlib.sha256("\n".join(pictures).encode()).hexdigest()[:16]
     path = cache / f"pixels-{digest}.npy"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,7 @@ from training.config import TrainingConfig
 from training.data import load_examples, select
 from training.evaluate import evaluate, load_predict_fn
 from training.graph import NetworkWeights, run_network
+from training.model import RUN_WEIGHTS
 from training.rejection import Rejection
 
 TERMS = {
@@ -154,10 +155,18 @@ def _metadata_without_scores(
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             preset=config.name,
             config_sha256=hashlib.sha256(config.to_json().encode()).hexdigest(),
-            initial_weights=Path(config.weights).name,
+            initial_weights=initial_weights(config),
             sources=tuple(Source(name, TERMS.get(name, "unknown"), count) for name, count in sorted(counts.items())),
         ),
     )
+
+
+def initial_weights(config: TrainingConfig) -> str:
+    """Where the run began: a file's name, or for an earlier run its preset and where that one began."""
+    if not config.weights.endswith(RUN_WEIGHTS):
+        return Path(config.weights).name
+    earlier = TrainingConfig.load(Path(config.weights).parent)
+    return f"preset {earlier.name}, from {initial_weights(earlier)}"
 
 
 def _operating_point(scores: Sequence[Score]) -> OperatingPoint:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from training.__main__ import main
 from training.calibrate import calibrate
 from training.check import ContractError, check
 from training.evaluate import decide_all, evaluate, format_scores, load_predict_fn
-from training.export import export
+from training.export import export, initial_weights
 from training.report import report
 
 
@@ -85,6 +86,14 @@ def test_scores_in_the_metadata_are_those_of_the_published_graph(exported, paint
     assert scores["AUROC", "all"].n == 16
     assert scores["none score AUROC", "photo"].n == 24
     assert scores["sensitivity", "all"] == metadata.operating_point.sensitivity
+
+
+def test_a_run_on_another_runs_weights_names_where_that_one_began(tiny_config, tmp_path):
+    (tmp_path / "config.json").write_text(dataclasses.replace(tiny_config, weights="somewhere/start.npz").to_json())
+
+    second = dataclasses.replace(tiny_config, weights=str(tmp_path / "model.weights.h5"))
+
+    assert initial_weights(second) == "preset tiny, from start.npz"
 
 
 def test_the_model_card_says_what_the_metadata_say(exported, painted_data, tmp_path):

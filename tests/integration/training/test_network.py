@@ -1,3 +1,5 @@
+from typing import get_args
+
 import keras
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import tensorflow as tf
 
 from serving.contract import IMAGE_SHAPE
 from training.augment import augment, resize
+from training.config import Augmentation
 from training.graph import NetworkWeights, run_network
 from training.model import build_classifier, fold
 
@@ -66,7 +69,7 @@ def test_the_exported_operations_give_the_answers_of_the_keras_network():
     np.testing.assert_allclose(tf.reduce_mean(outputs["activation_map"], axis=[1, 2]), outputs["logit"], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["paper", "capture"])
+@pytest.mark.parametrize("kind", get_args(Augmentation))
 def test_augmentations_differ_between_pictures_and_stay_pixels(kind):
     tf.random.set_seed(3)
     picture = np.zeros(IMAGE_SHAPE, np.uint8)

@@ -1,11 +1,14 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import Phase
+from training.calibrate import load_network
+from training.config import Phase, paper
+from training.graph import run_batches
 from training.train import train
 
 
@@ -41,3 +44,26 @@ def test_another_configuration_does_not_overwrite_a_run(tiny_config, trained_run
         train(dataclasses.replace(tiny_config, batch_size=8), trained_run)
 
     assert (trained_run / "config.json").read_text() == before
+
+
+def test_the_papers_recipe_runs_on_folders_and_its_h5_answers_as_the_graph(tmp_path):
+    rng = np.random.default_rng(7)
+    for split, count in (("train", 12), ("test", 2)):
+        for label, grey in (("benign", 150), ("malignant", 60)):
+            folder = tmp_path / "data" / split / label
+            folder.mkdir(parents=True)
+            for index in range(count):
+                noise = rng.integers(-30, 31, (40, 40, 3))
+                Image.fromarray((grey + noise).astype(np.uint8)).save(folder / f"{index}.png")
+    config = dataclasses.replace(
+        paper(str(tmp_path / "data")), weights="none", phases=(Phase(1, 64),), batch_size=4, steps_per_epoch=1
+    )
+
+    train(config, tmp_path / "run")
+
+    images = rng.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    stored = keras.models.load_model(tmp_path / "run" / "model.h5", compile=False)
+    expected = stored(images.astype(np.float32), training=False).numpy()[:, 0]
+    logits = run_batches(load_network(tmp_path / "run"), [images])["logit"]
+    np.testing.assert_allclose(logits, expected, rtol=0.1, atol=0.02)
+    assert [layer for layer in stored.get_layer("resnet50").layers if isinstance(layer, keras.layers.BatchNormalization)]

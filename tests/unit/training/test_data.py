@@ -73,6 +73,14 @@ def test_pixels_are_those_of_the_one_preprocessing_function_and_are_kept(folders
     assert [path.suffix for path in kept] == [".npy"]
 
 
+def test_a_picture_that_was_replaced_is_decoded_anew(folders, tmp_path):
+    examples = select(load_examples(folders), "test")
+    load_pixels(examples, tmp_path / "cache")
+    paint(examples[0].path, (10, 20, 30), (120, 80))
+
+    assert load_pixels(examples, tmp_path / "cache")[0, 0, 0].tolist() == [10, 20, 30]
+
+
 def test_evenly_spreads_over_the_whole_list(folders):
     examples = select(load_examples(folders), "test")
 
