@@ -41,7 +41,10 @@ REJECTED_MALIGNANT_SHARE = 0.008
 Together they stay under the 2 % that may at most go to `none`, with room for other pictures than these."""
 
 REJECTED_LESION_SHARE = 0.02
-"""Share of validation lesions that the none threshold may reject."""
+"""Share of validation lesions that the none threshold may reject, in every source: a rare camera is not out of scope."""
+
+MIN_SOURCE_LESIONS = 100
+"""A source with fewer has no tail to speak of and counts only as part of all."""
 
 
 def calibrate(run: Path) -> None:
@@ -71,7 +74,8 @@ def calibrate(run: Path) -> None:
     chosen, left_out = rejection.fit(lesions, outlier_outputs, [none_kind(example) for example in outliers], val_outputs)
     malignant = apply_platt(calibration, val_outputs["logit"])
     none_score = chosen.score(val_outputs).numpy().astype(np.float64)
-    thresholds = choose_thresholds(malignant, none_score, binary_labels(val).astype(bool))
+    sources = np.array([example.source for example in val])
+    thresholds = choose_thresholds(malignant, none_score, binary_labels(val).astype(bool), sources)
 
     chosen.save(run / REJECTION_FILE)
     document = {"calibration": dataclasses.asdict(calibration), "thresholds": dataclasses.asdict(thresholds)}
@@ -105,21 +109,27 @@ def apply_platt(calibration: Calibration, logits: npt.NDArray[np.float32]) -> Fl
     return 1 / (1 + np.exp(-(calibration.slope * logits.astype(np.float64) + calibration.intercept)))
 
 
-def choose_thresholds(malignant: Floats, none_score: Floats, is_malignant: npt.NDArray[np.bool_]) -> Thresholds:
+def choose_thresholds(
+    malignant: Floats, none_score: Floats, is_malignant: npt.NDArray[np.bool_], sources: npt.NDArray[np.str_]
+) -> Thresholds:
     """Operating point, abstain band and none threshold from validation lesions.
 
     Args:
         malignant: calibrated probability of each lesion, [N].
         none_score: of each lesion, [N].
         is_malignant: the truth, [N].
+        sources: where each lesion comes from, [N].
     """
     positives = malignant[is_malignant]
     missed = 1 - SENSITIVITY
     low, threshold, high = np.quantile(
         positives, [missed - UNCERTAIN_MALIGNANT_SHARE / 2, missed, missed + UNCERTAIN_MALIGNANT_SHARE / 2], method="lower"
     )
+    of_sources = [none_score[sources == source] for source in np.unique(sources)]
+    lesions = [none_score, *(scores for scores in of_sources if len(scores) >= MIN_SOURCE_LESIONS)]
     none = max(
-        np.quantile(none_score[is_malignant], 1 - REJECTED_MALIGNANT_SHARE), np.quantile(none_score, 1 - REJECTED_LESION_SHARE)
+        np.quantile(none_score[is_malignant], 1 - REJECTED_MALIGNANT_SHARE),
+        *(np.quantile(scores, 1 - REJECTED_LESION_SHARE) for scores in lesions),
     )
     return Thresholds(
         malignant=float(threshold),

@@ -73,9 +73,21 @@ def test_thresholds_keep_sensitivity_and_the_ceiling_on_rejected_malignant_lesio
     malignant = 1 / (1 + np.exp(-rng.normal(np.where(truth, 1.5, -1.5), 1.0)))
     none_score = rng.normal(size=5000)
 
-    thresholds = choose_thresholds(malignant, none_score, truth)
+    thresholds = choose_thresholds(malignant, none_score, truth, np.repeat(["a", "b"], 2500))
     decisions = decide_all(malignant, none_score, thresholds)
 
     assert (malignant[truth] >= thresholds.malignant).mean() == pytest.approx(0.95, abs=0.002)
     assert np.isin(decisions[truth], ("out_of_scope", "uncertain")).mean() <= 0.02 + 0.01
     assert thresholds.uncertain_low < thresholds.malignant < thresholds.uncertain_high
+
+
+def test_no_source_is_turned_away_more_than_another():
+    rng = np.random.default_rng(13)
+    sources = np.repeat(["common", "rare", "too few to tell"], [4900, 200, 5])
+    none_score = rng.normal(np.where(sources == "common", 0.0, 1.0))
+    none_score[-1] = 50.0
+
+    thresholds = choose_thresholds(rng.random(5105), none_score, rng.random(5105) < 0.3, sources)
+
+    assert (none_score[sources == "rare"] >= thresholds.none).mean() == pytest.approx(0.02, abs=0.006)
+    assert thresholds.none < 5.0
