@@ -1,9 +1,9 @@
 # Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench lint format lock wire
+.PHONY: help up down test bench lint format lock wire translations
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 up: ## install what is needed, start model server and gateway (PORT=8000), wait until ready
 	@scripts/up.sh
@@ -28,3 +28,6 @@ lock: ## solve requirements/*.in again and write the hashed locks
 
 wire: ## generate the protobuf code from the .proto files
 	@scripts/wire.sh
+
+translations: ## take the templates' texts into the translations and compile them
+	@scripts/translations.sh

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import IO, Final
 
 import structlog
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response, current_app, g, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from gateway import api, health, logs, metrics, portal, problems
 from gateway.classify import Classifier
+from gateway.errors import UploadTooLarge
 from gateway.predictor import Predictor
 from gateway.settings import Settings
 
@@ -69,12 +71,20 @@ def _finish(response: Response) -> Response:
     response.headers.update(SECURITY_HEADERS)
     response.headers["X-Request-ID"] = g.request_id
     _log.info(
-        "request", id=g.request_id, method=request.method, route=route, status=response.status_code, seconds=round(elapsed, 4)
+        "request",
+        id=g.request_id,
+        case=logs.case_code(g.request_id),
+        method=request.method,
+        route=route,
+        status=response.status_code,
+        seconds=round(elapsed, 4),
     )
     return response
 
 
 def _explain(error: Exception) -> Response:
+    if isinstance(error, RequestEntityTooLarge):
+        error = UploadTooLarge(current_app.config["MAX_CONTENT_LENGTH"])
     problem = problems.describe(error)
     metrics.PROBLEMS.labels(problem.slug).inc()
     if problem is problems.INTERNAL:

@@ -1,14 +1,16 @@
 """The use case: bytes of an upload -> a classification. Knows no HTTP and no gRPC."""
 
+import threading
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import Final
 
 from gateway import images, metrics
 from gateway.decision import Label, Reason, decide
 from gateway.predictor import Prediction, Predictor
 from serving.metadata import ModelMetadata
+
+MAX_DECODING: Final = 2
+"""Pictures that one process decodes at a time: more would only share the processors, and each holds up to 100 MB."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,6 @@ class Classification:
         malignant: calibrated probability.
         none_score: higher = further from lesions.
         warnings: what makes it less sure.
-        activation_map: float32 [7, 7].
         metadata: of the version that answered, thresholds included.
     """
 
@@ -32,7 +33,6 @@ class Classification:
     malignant: float
     none_score: float
     warnings: tuple[images.Warning, ...]
-    activation_map: npt.NDArray[np.float32]
     metadata: ModelMetadata
 
 
@@ -42,6 +42,7 @@ class Classifier:
     def __init__(self, predictor: Predictor, max_picture_pixels: int) -> None:
         self._predictor = predictor
         self._max_picture_pixels = max_picture_pixels
+        self._decoding = threading.BoundedSemaphore(MAX_DECODING)
 
     def classify(self, data: bytes, request_id: str) -> Classification:
         """Decode, predict, decide.
@@ -50,7 +51,7 @@ class Classifier:
             PictureError: the upload is no picture we can use.
             PredictionError: the model server gave no answer that may be shown.
         """
-        with metrics.stage("decode"):
+        with metrics.stage("decode"), self._decoding:
             picture = images.decode(data, self._max_picture_pixels)
         with metrics.stage("preprocess"):
             image = images.model_input(picture)
@@ -67,7 +68,6 @@ class Classifier:
             malignant=prediction.malignant,
             none_score=prediction.none_score,
             warnings=picture.warnings,
-            activation_map=prediction.activation_map,
             metadata=metadata,
         )
 

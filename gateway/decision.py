@@ -1,15 +1,12 @@
 """Prediction and metadata of the same version -> benign, malignant or none."""
 
-from typing import Final, Literal
+from typing import Literal
 
 from gateway.predictor import Prediction
 from serving.metadata import Thresholds
 
 Label = Literal["benign", "malignant", "none"]
 Reason = Literal["out_of_scope", "uncertain"]
-
-LABELS: Final[tuple[Label, ...]] = ("benign", "malignant", "none")
-REASONS: Final[tuple[Reason, ...]] = ("out_of_scope", "uncertain")
 
 
 def decide(prediction: Prediction, thresholds: Thresholds) -> tuple[Label, Reason | None]:

@@ -3,6 +3,7 @@
 GatewayError
 ├── PictureError                 the upload cannot be classified, and a person can do something about it
 │   ├── NoPicture                no file, or an empty one
+│   ├── NoConsent                the person has not agreed that it is assessed
 │   ├── NotAPicture              no format we read, whatever its name says
 │   ├── BrokenPicture            a format we read, but truncated or damaged
 │   ├── UploadTooLarge           more bytes than we take
@@ -26,6 +27,10 @@ class PictureError(GatewayError):
 
 class NoPicture(PictureError):
     """No file was sent, or an empty one."""
+
+
+class NoConsent(PictureError):
+    """The form was sent without the person's consent."""
 
 
 class NotAPicture(PictureError):

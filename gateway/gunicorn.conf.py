@@ -37,6 +37,8 @@ graceful_timeout = round(_settings.request_budget_s)
 preload_app = False
 # The heartbeat file in memory: a slow disk must not look like a dead worker.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+# Nobody uses it, and two gateways of one user would fight over its path.
+control_socket_disable = True
 # The canonical line of gateway.logs replaces it.
 accesslog = None
 

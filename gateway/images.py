@@ -1,5 +1,6 @@
 """Untrusted bytes -> a verified, upright RGB picture -> the model's input. Nothing here writes a file."""
 
+import contextlib
 import io
 import struct
 import warnings
@@ -20,6 +21,9 @@ Image.MAX_IMAGE_PIXELS = None
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 MIN_EDGE: Final = 64
 """Below it a lesion has too few pixels for anybody to judge."""
+
+MAX_UNREDUCED_PIXELS: Final = 25_000_000
+"""Of any format but JPEG: those are decoded whole, at up to four bytes a pixel, however small the file is."""
 
 Warning = Literal["blurry", "dark", "bright", "low_resolution"]  # noqa: A001  (the API's word)
 WARNINGS: Final[tuple[Warning, ...]] = ("blurry", "dark", "bright", "low_resolution")
@@ -67,6 +71,10 @@ def decode(data: bytes, max_pixels: int) -> Picture:
 
     Large JPEGs are decoded at a reduced scale, at least twice the model's size. Of an animation the first frame counts.
 
+    Args:
+        data: the file.
+        max_pixels: limit of width times height; for formats other than JPEG `MAX_UNREDUCED_PIXELS` holds as well.
+
     Raises:
         PictureError: its subclass says why.
     """
@@ -82,8 +90,9 @@ def decode(data: bytes, max_pixels: int) -> Picture:
         except _DAMAGE as error:
             raise BrokenPicture("the picture is damaged") from error
         width, height = opened.size
-        if width * height > max_pixels:
-            raise PictureTooLarge(width * height, max_pixels)
+        limit = max_pixels if opened.format == "JPEG" else min(max_pixels, MAX_UNREDUCED_PIXELS)
+        if width * height > limit:
+            raise PictureTooLarge(width * height, limit)
         if min(width, height) < MIN_EDGE:
             raise PictureTooSmall(width, height, MIN_EDGE)
         try:
@@ -104,17 +113,42 @@ def _to_rgb(opened: Image.Image) -> Image.Image:
         opened.draft("RGB", (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
     opened.load()
     profile = opened.info.get("icc_profile")
-    upright = ImageOps.exif_transpose(opened)
-    if profile and upright.mode in ("RGB", "CMYK", "L"):
-        upright = _to_srgb(upright, profile)
-    if upright.mode.startswith("I"):
-        return _from_16_bits(upright)
-    if upright.mode == "F":
-        raise ValueError("floating point pixels have no defined range")
-    if upright.has_transparency_data:
-        white = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(white, upright.convert("RGBA"))
-    return upright.convert("RGB")
+    if opened.mode == "F":
+        raise NotAPicture("floating point pixels have no defined range")
+    _turn_upright(opened)
+    if opened.mode.startswith("I"):
+        return _from_16_bits(opened)
+    small = _reduce(opened)
+    if profile and small.mode in ("RGB", "CMYK", "L"):
+        small = _to_srgb(small, profile)
+    if small.has_transparency_data:
+        white = Image.new("RGBA", small.size, "white")
+        small = Image.alpha_composite(white, small.convert("RGBA"))
+    rgb = small.convert("RGB")
+    # Pillow carries comments, EXIF and profiles along.
+    rgb.info = {}
+    return rgb
+
+
+def _turn_upright(opened: Image.Image) -> None:
+    """In place, for most pictures need no turn and a copy of all pixels would be for nothing."""
+    # Metadata that cannot be read say nothing against the pixels.
+    with contextlib.suppress(*_DAMAGE):
+        ImageOps.exif_transpose(opened, in_place=True)
+
+
+def _reduce(picture: Image.Image) -> Image.Image:
+    """At least twice the model's size, as the JPEG decoder does it: what follows would copy every pixel several times."""
+    factor = _reduction(picture.size)
+    if factor == 1:
+        return picture
+    if picture.mode in ("1", "P", "PA"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if picture.has_transparency_data else "RGB")
+    return picture.reduce(factor)
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    return max(min(size) // (2 * IMAGE_SIZE), 1)
 
 
 def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
@@ -128,9 +162,13 @@ def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _from_16_bits(picture: Image.Image) -> Image.Image:
-    """Scale by the range of the type: Pillow's own conversion would clip at 255."""
-    values = np.asarray(picture, dtype=np.float64)
-    scaled = np.clip(values / 257.0, 0, 255).round().astype(np.uint8)
+    """Scale by the range of the type: Pillow's own conversion would clip at 255, and it cannot reduce these."""
+    values = np.asarray(picture)
+    factor = _reduction(picture.size)
+    height, width = (edge // factor for edge in values.shape)
+    blocks = values[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    means = blocks.mean(axis=(1, 3), dtype=np.float32)
+    scaled = np.clip(means / 257.0, 0, 255).round().astype(np.uint8)
     return Image.fromarray(scaled).convert("RGB")
 
 

@@ -1,5 +1,6 @@
 """One canonical line a request: JSON, or readable on a terminal. Never a picture, a file name or its metadata."""
 
+import hashlib
 import logging
 import re
 import sys
@@ -34,3 +35,8 @@ def configure() -> None:
 def request_id(given: str | None) -> str:
     """The caller's id when it is harmless, otherwise a new one."""
     return given if given and _REQUEST_ID.fullmatch(given) else str(uuid.uuid4())
+
+
+def case_code(request_id: str) -> str:
+    """What a person can read out to find the request in the log; a hash, for the ids of one caller may all begin alike."""
+    return hashlib.sha256(request_id.encode()).hexdigest()[:8]

@@ -9,9 +9,10 @@ from typing import Any, Final
 from flask import Blueprint, Flask, Response, g, make_response, redirect, render_template, request, url_for
 from flask_babel import Babel, format_percent, get_locale
 
+from gateway import logs
 from gateway.classify import Classifier
-from gateway.errors import NoPicture, PredictionError
-from gateway.images import MIN_EDGE
+from gateway.errors import NoConsent, NoPicture, PredictionError
+from gateway.images import MAX_UNREDUCED_PIXELS, MIN_EDGE
 from gateway.predictor import Predictor
 from gateway.problems import Problem
 from gateway.settings import Settings
@@ -27,12 +28,13 @@ _COOKIE_AGE: Final = datetime.timedelta(days=365)
 FRAGMENT_HEADER: Final = "X-Fragment"
 """On a request: the script wants the part of the page that it puts in place. On a response: this is that part."""
 
-NO_CONSENT: Final = Problem("no-consent", 422, "Consent was not given")
-
 PREVALENCES: Final = (0.5, 0.07, 0.02)
 """Shares of malignant lesions that the model page gives the predictive value for: referral clinic, specialist's, screening."""
 
 _LIVE_MODEL_AGE_S: Final = 30.0
+_LIVE_MODEL_TIMEOUT_S: Final = 0.5
+"""Nobody waits longer for a footer."""
+
 _PERCENT: Final = "#,##0.0%"
 _PROBABILITY_EDGE: Final = 0.001
 
@@ -57,7 +59,7 @@ class LiveModel:
         if time.monotonic() - self._asked_s < _LIVE_MODEL_AGE_S or not self._asking.acquire(blocking=False):
             return
         try:
-            self.metadata = self._predictor.live_metadata()
+            self.metadata = self._predictor.live_metadata(_LIVE_MODEL_TIMEOUT_S)
         except PredictionError:
             self.metadata = None
         finally:
@@ -91,6 +93,7 @@ def blueprint(classifier: Classifier, predictor: Predictor, settings: Settings) 
             "live": live,
             "max_bytes": settings.max_upload_bytes,
             "max_pixels": settings.max_picture_pixels,
+            "max_unreduced_pixels": min(settings.max_picture_pixels, MAX_UNREDUCED_PIXELS),
             "min_edge": MIN_EDGE,
         }
 
@@ -113,7 +116,7 @@ def blueprint(classifier: Classifier, predictor: Predictor, settings: Settings) 
         """The result: a page, or the fragment of it that the script asks for."""
         upload = request.files.get("file")
         if not request.form.get("consent"):
-            return render_problem(NO_CONSENT)
+            raise NoConsent("the form was sent without consent")
         if upload is None:
             raise NoPicture("the form has no field `file` with a picture")
         classification = classifier.classify(upload.read(), g.request_id)
@@ -146,7 +149,7 @@ def _page(name: str, status: int, **context: Any) -> Response:
     """The template `name`, or for the script only its part `_name`; with the case code, never to be stored."""
     is_fragment = FRAGMENT_HEADER in request.headers
     # In a dialog the page's own heading is the first.
-    context |= {"level": 2 if is_fragment else 1, "case_code": g.request_id[:8]}
+    context |= {"level": 2 if is_fragment else 1, "case_code": logs.case_code(g.request_id)}
     response = make_response(render_template(f"_{name}.html" if is_fragment else f"{name}.html", **context), status)
     if is_fragment:
         response.headers[FRAGMENT_HEADER] = "1"

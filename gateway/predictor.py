@@ -45,8 +45,11 @@ class Predictor(Protocol):
         """
         ...
 
-    def live_metadata(self) -> ModelMetadata:
+    def live_metadata(self, timeout_s: float | None = None) -> ModelMetadata:
         """Verified metadata of the version that would answer now. Asks the server every time: readiness depends on it.
+
+        Args:
+            timeout_s: where a prediction's own is too long to wait.
 
         Raises:
             gateway.errors.PredictionError: as above.

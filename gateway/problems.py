@@ -14,6 +14,7 @@ from gateway.errors import (
     ModelServerOverloaded,
     ModelServerTimeout,
     ModelServerUnavailable,
+    NoConsent,
     NoPicture,
     NotAPicture,
     PictureError,
@@ -47,6 +48,7 @@ class Problem:
 
 TABLE: Final[dict[type[GatewayError], Problem]] = {
     NoPicture: Problem("no-picture", 400, "No picture was sent"),
+    NoConsent: Problem("no-consent", 422, "Consent was not given"),
     NotAPicture: Problem("not-a-picture", 415, "The file is not a picture in a format we read"),
     BrokenPicture: Problem("broken-picture", 422, "The picture is damaged or not complete"),
     UploadTooLarge: Problem("upload-too-large", 413, "The upload is too large"),

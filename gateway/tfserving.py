@@ -78,7 +78,7 @@ class TFServingPredictor:
         Args:
             target: host:port or dns:///name:port.
             label: of the version that is to answer.
-            timeout_s: of all calls for one picture together.
+            timeout_s: of one call, its retry included.
         """
         self._label = label
         self._timeout_s = timeout_s
@@ -105,7 +105,7 @@ class TFServingPredictor:
             tensor_shape=_shape((1, *IMAGE_SHAPE)),
             tensor_content=np.ascontiguousarray(image).tobytes(),
         )
-        response = self._predict(wire.PredictRequest(model_spec=spec, inputs={IMAGES_INPUT: tensor}))
+        response = self._predict(wire.PredictRequest(model_spec=spec, inputs={IMAGES_INPUT: tensor}), self._timeout_s)
         return _read_prediction(response)
 
     def metadata(self, version: int) -> ModelMetadata:
@@ -116,18 +116,19 @@ class TFServingPredictor:
             return known
         spec = wire.ModelSpec(name=MODEL_NAME, signature_name=METADATA_SIGNATURE)
         spec.version.value = version
-        metadata = self._ask_metadata(spec)
+        metadata = self._ask_metadata(spec, self._timeout_s)
         with self._lock:
             self._metadata[version] = metadata
         return metadata
 
-    def live_metadata(self) -> ModelMetadata:
+    def live_metadata(self, timeout_s: float | None = None) -> ModelMetadata:
         """See `gateway.predictor.Predictor`."""
-        return self._ask_metadata(wire.ModelSpec(name=MODEL_NAME, version_label=self._label, signature_name=METADATA_SIGNATURE))
+        spec = wire.ModelSpec(name=MODEL_NAME, version_label=self._label, signature_name=METADATA_SIGNATURE)
+        return self._ask_metadata(spec, timeout_s or self._timeout_s)
 
-    def _ask_metadata(self, spec: wire.ModelSpec) -> ModelMetadata:
+    def _ask_metadata(self, spec: wire.ModelSpec, timeout_s: float) -> ModelMetadata:
         tensor = wire.TensorProto(dtype=wire.DT_INT32, tensor_shape=_shape((1,)), int_val=[SCHEMA_VERSION])
-        response = self._predict(wire.PredictRequest(model_spec=spec, inputs={SCHEMA_VERSION_INPUT: tensor}))
+        response = self._predict(wire.PredictRequest(model_spec=spec, inputs={SCHEMA_VERSION_INPUT: tensor}), timeout_s)
         values = response.outputs[METADATA_OUTPUT].string_val if METADATA_OUTPUT in response.outputs else []
         if len(values) != 1:
             raise InvalidModelAnswer("the model server gave no metadata document")
@@ -141,11 +142,11 @@ class TFServingPredictor:
             )
         return metadata
 
-    def _predict(self, request: wire.PredictRequest) -> wire.PredictResponse:
+    def _predict(self, request: wire.PredictRequest, timeout_s: float) -> wire.PredictResponse:
         """One call, and one retry when the server could not be reached and there is time left."""
-        deadline = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + timeout_s
         try:
-            return self._call(request, timeout=self._timeout_s)
+            return self._call(request, timeout=timeout_s)
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.UNAVAILABLE or _QUEUE_FULL in (error.details() or ""):
                 _raise_mapped(error)

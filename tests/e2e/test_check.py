@@ -189,8 +189,12 @@ def test_a_form_that_is_not_filled_in_is_not_sent(visit):
     visitor.file.set_input_files(picture_file())
     visitor.button("check").click()
     expect(visitor.page.get_by_role("alert")).to_contain_text("consent is missing")
-
+    expect(visitor.consent).to_have_attribute("aria-invalid", "true")
     assert "POST" not in sent
+
+    visitor.consent.check()
+    expect(visitor.page.get_by_role("alert")).to_be_hidden()
+    expect(visitor.consent).not_to_have_attribute("aria-invalid", "true")
 
 
 def test_cancel_ends_the_upload(visit):

@@ -1,16 +1,21 @@
 """The gateway as it runs: gunicorn, several workers, a model server behind it."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.classify import MAX_DECODING
+from gateway.images import MAX_UNREDUCED_PIXELS
 from tests import processes
 from tests.pictures import encode, paint, textured
 
@@ -57,12 +62,28 @@ def test_workers_are_small_and_hold_no_tensorflow(tiny_server, tmp_path):
             list(pool.map(lambda _: classify(address, encode(textured((1500, 1000)), "JPEG")), range(20)))
         master = program.process.pid
         children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
-        resident = [_resident_bytes(int(child)) for child in children]
+        resident = [_bytes_of(int(child), "VmRSS") for child in children]
         maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
 
     assert len(resident) == 2
     assert max(resident) < MAX_RESIDENT_BYTES
     assert "tensorflow" not in maps
+
+
+def test_small_files_with_many_pixels_do_not_fill_the_memory(tiny_server, tmp_path):
+    """Flat pictures: some 100 kB that Pillow decodes to a hundred megabytes each."""
+    edge = math.isqrt(MAX_UNREDUCED_PIXELS)
+    bombs = [
+        encode(Image.fromarray(np.zeros((edge, edge), np.uint16)), "PNG"),
+        encode(Image.new("RGBA", (edge, edge), (90, 40, 40, 255)), "PNG"),
+    ]
+    with processes.gateway(tiny_server[0], tmp_path, GATEWAY_WORKERS="1") as (program, address):
+        with ThreadPoolExecutor(8) as pool:
+            assert all(answer.ok for answer in pool.map(lambda data: classify(address, data), bombs * 4))
+        (worker,) = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children").read_text().split()
+        peak = _bytes_of(int(worker), "VmHWM")
+
+    assert peak < MAX_RESIDENT_BYTES + MAX_DECODING * 2 * 4 * MAX_UNREDUCED_PIXELS
 
 
 def test_no_upload_becomes_a_file(tiny_server, tmp_path):
@@ -126,9 +147,10 @@ def test_a_wrong_environment_stops_the_start_and_names_everything(tmp_path):
     assert "GATEWAY_WORKERS is not of kind int" in result.stderr
 
 
-def _resident_bytes(pid):
+def _bytes_of(pid, name):
+    """One line of the process's memory: VmRSS is what it holds now, VmHWM the most it has held."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(name))
 
 
 def _open_files(master):

@@ -3,13 +3,16 @@ import json
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from urllib3 import encode_multipart_formdata
 
 from gateway.app import create_app
 from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServerTimeout, ModelServerUnavailable
+from gateway.portal import predictive_value
 from gateway.predictor import Prediction
 from gateway.settings import Settings
+from serving.metadata import Estimate, OperatingPoint
 from tests.metadata import METADATA
 from tests.pictures import paint
 
@@ -29,7 +32,7 @@ class FixedPredictor:
     def metadata(self, version):
         return METADATA
 
-    def live_metadata(self):
+    def live_metadata(self, timeout_s=None):
         if self.error:
             raise self.error
         return METADATA
@@ -39,18 +42,27 @@ def client(**kwargs):
     return create_app(Settings(max_upload_bytes=200_000), FixedPredictor(**kwargs)).test_client()
 
 
-def post(caller, data, path="/api/v1/classifications", name="x.png", **kwargs):
-    return caller.post(path, data={"file": (io.BytesIO(data), name), "consent": "yes"}, **kwargs)
+def post(caller, data, path="/api/v1/classifications", name="x.png", consent="yes", **kwargs):
+    return caller.post(path, data={"file": (io.BytesIO(data), name), "consent": consent}, **kwargs)
 
 
-def test_the_answer_has_exactly_the_keys_that_are_kept():
-    answer = post(client(), paint()).get_json()
+def counted(name, **labels):
+    return REGISTRY.get_sample_value(f"dermserve_gateway_{name}_total", labels) or 0.0
 
-    assert set(answer) == {"id", "label", "reason", "probabilities", "none_score", "thresholds", "warnings", "model"}
-    assert set(answer["probabilities"]) == {"benign", "malignant"}
-    assert set(answer["thresholds"]) == {"malignant", "none"}
-    assert answer["model"] == {"name": "lesion", "version": 1}
-    assert answer["probabilities"]["benign"] + answer["probabilities"]["malignant"] == pytest.approx(1.0)
+
+def test_the_answer_is_this_and_nothing_else():
+    answer = post(client(malignant=0.75, none_score=1.5), paint(size=(100, 100))).get_json()
+
+    assert len(answer.pop("id")) == 36
+    assert answer == {
+        "label": "malignant",
+        "reason": None,
+        "probabilities": {"benign": 0.25, "malignant": 0.75},
+        "none_score": 1.5,
+        "thresholds": {"malignant": 0.4, "none": 5.0},
+        "warnings": ["blurry", "low_resolution"],
+        "model": {"name": "lesion", "version": 1},
+    }
 
 
 @pytest.mark.parametrize(
@@ -99,7 +111,23 @@ def test_bad_uploads_are_problems_for_machines_and_pages_for_people(data, status
 
     assert machine.status_code == page.status_code == status
     assert machine.content_type == "application/problem+json"
+    assert machine.get_json(force=True)["detail"]
     assert page.content_type.startswith("text/html")
+    assert machine.headers["Cache-Control"] == page.headers["Cache-Control"] == "no-store"
+
+
+def test_an_upload_that_is_too_large_is_told_the_limit():
+    assert "200000 bytes" in post(client(), b"x" * 300_000).get_json(force=True)["detail"]
+
+
+def test_the_form_needs_consent():
+    before = counted("problems", problem="no-consent")
+
+    response = post(client(), paint(), "/check", consent="")
+
+    assert response.status_code == 422
+    assert "Persetujuan Anda belum ada" in response.text
+    assert counted("problems", problem="no-consent") == before + 1
 
 
 def test_a_form_without_the_field_and_unknown_addresses_are_problems():
@@ -116,6 +144,77 @@ def test_a_harmless_request_id_is_taken_over_and_another_is_not():
 
     assert post(caller, paint(), headers={"X-Request-ID": "abc-12345"}).headers["X-Request-ID"] == "abc-12345"
     assert post(caller, paint(), headers={"X-Request-ID": "<script>alert(1)"}).headers["X-Request-ID"] != "<script>alert(1)"
+
+
+def test_the_case_code_on_the_page_is_in_the_log_and_tells_similar_ids_apart():
+    codes = []
+    for request_id in ("case-00001", "case-00002"):
+        with capture_logs() as lines:
+            page = post(client(), paint(), "/check", headers={"X-Request-ID": request_id}).text
+        codes.append(lines[0]["case"])
+        assert f"<code>{codes[-1]}</code>" in page
+
+    assert codes[0] != codes[1]
+
+
+def test_quality_warnings_and_malignant_looking_rejections_are_counted():
+    warnings = counted("quality_warnings", warning="low_resolution")
+    rejections = counted("malignant_looking_rejections", model_version="1")
+    caller = client(malignant=0.5, none_score=9)
+
+    post(caller, paint(size=(100, 100)))
+    post(client(malignant=0.1, none_score=9), paint())
+
+    assert counted("quality_warnings", warning="low_resolution") == warnings + 1
+    assert counted("malignant_looking_rejections", model_version="1") == rejections + 1
+
+
+@pytest.mark.parametrize(("malignant", "advised"), [(0.39, False), (0.4, True)])
+def test_what_is_out_of_scope_and_looks_malignant_is_sent_to_a_dermatologist(malignant, advised):
+    caller = client(malignant=malignant, none_score=9)
+    caller.set_cookie("language", "en")
+
+    page = post(caller, paint(), "/check").text
+
+    assert "Outside what this tool can assess" in page
+    assert ("Have a dermatologist look at the lesion" in page) == advised
+
+
+@pytest.mark.parametrize("path", ["/", "/check"])
+def test_pages_that_need_no_model_are_there_without_one(path):
+    response = client(error=ModelServerUnavailable("x")).get(path)
+
+    assert response.status_code == 200
+    assert response.headers["Vary"] == "Cookie"
+
+
+def test_the_model_page_without_a_model_speaks_of_no_picture():
+    caller = client(error=ModelServerUnavailable("x"))
+    caller.set_cookie("language", "en")
+
+    response = caller.get("/model")
+
+    assert response.status_code == 503
+    assert "no figures to show" in response.text
+    assert "picture was not assessed" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("given", "followed"),
+    [("/model", "/model"), ("//evil.example", "/"), ("/\\evil.example", "/"), ("https://evil.example/", "/"), ("", "/")],
+)
+def test_choosing_a_language_leads_back_to_this_site_only(given, followed):
+    response = client().post("/language", data={"language": "en", "next": given})
+
+    assert (response.status_code, response.headers["Location"]) == (303, followed)
+    assert response.headers["Set-Cookie"].startswith("language=en;")
+
+
+def test_the_predictive_value_is_bayes():
+    point = OperatingPoint("test", Estimate(0.95, 0.9, 1.0, 1), Estimate(0.9, 0.8, 1.0, 1))
+
+    # As in the literature on screening: .905 at one half, .42 at 7 %, .16 at 2 %.
+    assert [round(predictive_value(point, prevalence), 3) for prevalence in (0.5, 0.07, 0.02)] == [0.905, 0.417, 0.162]
 
 
 def test_logs_and_answers_hold_no_file_name():

@@ -1,4 +1,3 @@
-import io
 import struct
 import zlib
 
@@ -11,6 +10,7 @@ from PIL import Image, ImageCms
 from gateway.errors import BrokenPicture, NoPicture, NotAPicture, PictureError, PictureTooLarge, PictureTooSmall
 from gateway.images import FORMATS, decode, model_input
 from serving.contract import IMAGE_SHAPE
+from serving.preprocess import to_model_input
 from tests.pictures import encode, paint, textured
 
 MAX_PIXELS = 20_000_000
@@ -119,23 +119,73 @@ def test_of_an_animation_the_first_frame_counts():
     assert image[..., 2].mean() < 15
 
 
-def test_a_profile_is_applied_and_a_broken_one_does_no_harm():
+def test_a_profile_is_applied():
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # What this profile calls red is blue.
+    exchanged = srgb.replace(b"rXYZ", b"....").replace(b"bXYZ", b"rXYZ").replace(b"....", b"bXYZ")
     picture = textured()
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
-    right = model_input(decode(encode(picture, "PNG", icc_profile=profile), MAX_PIXELS))
+    plain, same, other = (
+        model_input(decode(encode(picture, "PNG", **profile), MAX_PIXELS)).astype(int)
+        for profile in ({}, {"icc_profile": srgb}, {"icc_profile": exchanged})
+    )
+
+    assert np.abs(same - plain).mean() < 1
+    assert np.abs(other - plain).mean() > 10
+    assert np.abs(other - plain[..., ::-1]).mean() < 2
+
+
+def test_a_broken_profile_does_no_harm():
+    picture = textured()
+
     broken = model_input(decode(encode(picture, "PNG", icc_profile=b"\x00" * 200), MAX_PIXELS))
 
-    assert np.abs(right.astype(int) - broken).mean() < 2
+    assert np.array_equal(broken, model_input(decode(encode(picture, "PNG"), MAX_PIXELS)))
 
 
-def test_a_large_jpeg_gives_nearly_what_a_full_decode_gives():
+def test_broken_metadata_do_no_harm():
+    assert (
+        model_input(decode(encode(textured(), "PNG", exif=b"Exif\x00\x00no metadata at all"), MAX_PIXELS)).shape == IMAGE_SHAPE
+    )
+
+
+def test_floating_point_pixels_are_no_picture():
+    with pytest.raises(NotAPicture, match="floating point"):
+        decode(encode(Image.fromarray(np.ones((100, 100), np.float32)), "TIFF"), MAX_PIXELS)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_large_picture_gives_nearly_what_a_full_decode_gives(kind, orientation):
     picture = textured((4000, 3000))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
 
-    reduced = model_input(decode(encode(picture, "JPEG", quality=92), MAX_PIXELS))
-    full = model_input(decode(encode(picture, "PNG", compress_level=1), MAX_PIXELS))
+    reduced = model_input(decode(encode(picture, kind, exif=exif, quality=92, compress_level=1), MAX_PIXELS))
 
+    full = to_model_input(picture if orientation == 1 else picture.transpose(Image.Transpose.ROTATE_270))
     assert np.abs(reduced.astype(int) - full).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "1", "I;16"])
+def test_a_large_picture_of_every_mode_is_reduced(mode):
+    small = textured((400, 300)).convert("L" if mode == "I;16" else mode)
+    large = small.resize((2000, 1500), Image.Resampling.NEAREST)
+    if mode == "I;16":
+        large = Image.fromarray(np.asarray(large).astype(np.uint16) * 257)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+
+    image = model_input(decode(encode(large, kind), MAX_PIXELS)).astype(int)
+
+    assert np.abs(image - to_model_input(small.convert("RGB"))).mean() < (12 if mode == "1" else 3)
+
+
+def test_other_formats_than_jpeg_may_have_fewer_pixels():
+    with pytest.raises(PictureTooLarge) as caught:
+        decode(png_header(5001, 5000), 50_000_000)
+    assert caught.value.max_pixels == 25_000_000
+    with pytest.raises(BrokenPicture):
+        decode(png_header(5000, 5000), 50_000_000)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +224,13 @@ def test_no_bytes_raise_anything_but_a_picture_error(seed, cuts, end):
     assert image.shape == IMAGE_SHAPE
 
 
-def test_nothing_of_the_file_but_pixels_is_kept():
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_nothing_of_the_file_but_pixels_is_kept(kind):
     exif = Image.Exif()
     exif[0x010E] = "PATIENT-NAME"
+    comment = {"comment": b"PATIENT-NAME"} if kind == "JPEG" else {}
 
-    picture = decode(encode(textured(), "JPEG", exif=exif), MAX_PIXELS)
+    picture = decode(encode(textured(), kind, exif=exif, **comment), MAX_PIXELS)
 
-    assert b"PATIENT-NAME" not in encode(picture.rgb, "PNG")
-    assert io.BytesIO(encode(picture.rgb, "PNG")).getbuffer().nbytes
+    assert picture.rgb.info == {}
+    assert not picture.rgb.getexif()

@@ -26,6 +26,12 @@ export function enhanceCheck(form, showResult) {
   form.classList.add("enhanced");
   // The browser's own bubbles speak the browser's language, not the page's.
   form.noValidate = true;
+  // Without its bubbles the browser would still call empty fields invalid, before anything was done.
+  for (const field of form.querySelectorAll("[required]")) {
+    field.required = false;
+    field.setAttribute("aria-required", "true");
+  }
+  form.addEventListener("change", clearProblem);
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -90,7 +96,8 @@ export function enhanceCheck(form, showResult) {
     problems.replaceChildren(content);
     problems.hidden = false;
     problems.focus();
-    consent.toggleAttribute("aria-invalid", slug === "no-consent");
+    if (slug === "no-consent") consent.setAttribute("aria-invalid", "true");
+    else consent.removeAttribute("aria-invalid");
   }
 
   function clearProblem() {

@@ -59,7 +59,7 @@ export class Picker {
   #take(files) {
     if (files.length) {
       this.#file.files = files;
-      this.#show();
+      this.#file.dispatchEvent(new Event("change", { bubbles: true }));
     }
   }
 
