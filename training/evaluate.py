@@ -83,7 +83,7 @@ def evaluate(predict: PredictFn, metadata: ModelMetadata, data: Path, cache: Pat
     subsets = {"all": is_lesion} | {source: is_lesion & (sources == source) for source in np.unique(sources[is_lesion])}
     table = _Table([example.group for example in examples])
     for subset, rows in subsets.items():
-        _score_lesions(table, subset, rows, labels == "malignant", malignant, decisions, metadata.thresholds)
+        _score_lesions(table, subset, rows, labels == "malignant", malignant, decisions)
     kinds = np.array([none_kind(example) for example in examples])
     is_none = labels == "none"
     kind_rows = {kind: kinds == kind for kind in sorted(set(kinds) - {""})}
@@ -121,9 +121,9 @@ def _score_lesions(
     is_malignant: Mask,
     malignant: Floats,
     decisions: npt.NDArray[np.str_],
-    thresholds: Thresholds,
 ) -> None:
-    flagged = malignant >= thresholds.malignant
+    # As the tool answers: what it sends to none it has not flagged, whatever the probability.
+    flagged = decisions == "malignant"
     table.add("AUROC", subset, rows, lambda chosen: auroc(is_malignant[chosen], malignant[chosen]))
     table.add_share("sensitivity", subset, rows & is_malignant, flagged)
     table.add_share("specificity", subset, rows & ~is_malignant, ~flagged)
@@ -132,6 +132,7 @@ def _score_lesions(
     table.add("ECE", subset, rows, lambda chosen: expected_calibration_error(is_malignant[chosen], malignant[chosen]))
     table.add_share("lesions rejected as out of scope", subset, rows, decisions == "out_of_scope")
     table.add_share("lesions left uncertain", subset, rows, decisions == "uncertain")
+    table.add_share("malignant lesions called benign", subset, rows & is_malignant, decisions == "benign")
     table.add_share("malignant lesions sent to none", subset, rows & is_malignant, np.isin(decisions, SENT_TO_NONE))
 
 

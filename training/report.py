@@ -40,8 +40,10 @@ None score: {none_score}.
 | out of scope from a none score of | {none:.4f} |
 | uncertain instead of out of scope from a probability of | {guard:.4f} |
 
-Chosen on the validation split for 95 % sensitivity. On the {split} split, which chose nothing: sensitivity {sensitivity},
-specificity {specificity}. What a flag is worth depends on how common malignant lesions are among those examined:
+Chosen on the validation split: 95 % of its malignant lesions have at least that probability. On the {split} split, which chose
+nothing, the tool flags {sensitivity} of the malignant lesions (sensitivity) and does
+not flag {specificity} of the benign ones (specificity); a lesion that it sends to none is not
+flagged. What a flag is worth depends on how common malignant lesions are among those examined:
 
 | malignant among those examined | of 100 flagged, malignant | of 100 not flagged, malignant |
 |---|---|---|

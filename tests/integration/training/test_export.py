@@ -138,3 +138,19 @@ def test_what_is_evaluated_is_what_is_given(painted_data, tmp_path):
     assert scores["accuracy", "painted"] == 1.0
     assert scores["none score AUROC", "photo"] == 1.0
     assert scores["non-lesions accepted", "photo"] == 0.0
+
+
+def test_a_malignant_lesion_that_is_sent_to_none_is_not_counted_as_flagged(painted_data, tmp_path):
+    thresholds = Thresholds(malignant=0.5, none=0.5, uncertain_low=0.5, uncertain_high=0.5, guard=0.9)
+    metadata = type("Metadata", (), {"thresholds": thresholds})()
+
+    def predict(images):
+        return {"probabilities": np.full((len(images), 2), 0.8), "none_score": np.ones(len(images))}
+
+    scores = {
+        (score.metric, score.subset): score.estimate.value for score in evaluate(predict, metadata, painted_data, tmp_path)
+    }
+
+    assert scores["sensitivity", "all"] == 0.0
+    assert scores["malignant lesions called benign", "all"] == 0.0
+    assert scores["malignant lesions sent to none", "all"] == 1.0
