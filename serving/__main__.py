@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serving.release import ReleaseError, publish, read_metadata, verify_sums
+from serving.release import ReleaseError, publish, verify
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "publish":
             print(publish(arguments.candidate, arguments.base))
         else:
-            metadata = read_metadata(arguments.version)
-            verify_sums(arguments.version)
+            metadata = verify(arguments.version)
             print(f"{arguments.version}: version {metadata.version} of {metadata.name}, checksums match")
     except ReleaseError as error:
         print(error, file=sys.stderr)

@@ -7,6 +7,7 @@ version that gave it. A readable copy stands in the version's assets.extra/metad
 import json
 import math
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import cattrs
 
@@ -27,7 +28,8 @@ class Estimate:
     n: int
 
     def __post_init__(self) -> None:
-        """Refuse an interval that does not hold its value (NaN holds nothing)."""
+        """Refuse an interval that does not hold its value (NaN holds nothing) or has no end."""
+        _require(math.isfinite(self.low) and math.isfinite(self.high), f"the interval [{self.low}, {self.high}] has no end")
         _require(self.low <= self.value <= self.high, f"{self.value} lies outside its interval [{self.low}, {self.high}]")
         _require(self.n > 0, "an estimate needs examples")
 
@@ -65,6 +67,11 @@ class Calibration:
 
     slope: float
     intercept: float
+
+    def __post_init__(self) -> None:
+        """Refuse a map that is not one, or turns the order of the logits round."""
+        _require(math.isfinite(self.slope) and self.slope > 0, "the slope of the calibration is not positive")
+        _require(math.isfinite(self.intercept), "the intercept of the calibration is not finite")
 
 
 @dataclass(frozen=True)
@@ -139,16 +146,31 @@ class ModelMetadata:
             MetadataError: not JSON, a field is missing, unknown or of the wrong kind, or a value breaks its rule.
         """
         try:
-            document = json.loads(text)
+            document = json.loads(text, parse_constant=_refuse_constant)
             _require(isinstance(document, dict), "the document is not a JSON object")
             return _CONVERTER.structure(document, cls)
-        except (cattrs.BaseValidationError, ValueError) as error:
+        except (cattrs.BaseValidationError, ValueError, RecursionError) as error:
             raise MetadataError("; ".join(_reasons(error))) from error
 
 
 def _require(holds: bool, reason: str) -> None:
     if not holds:
         raise MetadataError(reason)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MetadataError(f"{name} is no JSON number")
+
+
+def _exactly(value: object, kind: type) -> Any:
+    """A value of the kind itself: a converted one would hide whatever wrote the document wrongly."""
+    if type(value) is not kind:
+        raise MetadataError(f"{value!r} is not of kind {kind.__name__}")
+    return value
+
+
+def _number(value: object, _: type) -> float:
+    return float(value) if type(value) is int else float(_exactly(value, float))
 
 
 def _reasons(error: BaseException) -> list[str]:
@@ -158,3 +180,6 @@ def _reasons(error: BaseException) -> list[str]:
 
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+for _kind in (int, str):
+    _CONVERTER.register_structure_hook(_kind, _exactly)
+_CONVERTER.register_structure_hook(float, _number)

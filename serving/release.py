@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from serving.metadata import MetadataError, ModelMetadata
@@ -33,22 +35,46 @@ def publish(candidate: Path, base: Path) -> Path:
         ReleaseError: no SavedModel, no valid metadata, the number is taken, or the copy differs from the candidate.
     """
     metadata = read_metadata(candidate)
+    if (candidate / EXTRA / SUMS_FILE).exists():
+        verify_sums(candidate)
     target = base / str(metadata.version)
     if target.exists():
         raise ReleaseError(f"{target} exists; a version is never overwritten")
-    base.mkdir(parents=True, exist_ok=True)
-    partial = base / f"partial-{metadata.version}"
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        shutil.copytree(candidate, partial)
-        write_sums(partial)
+        base.mkdir(parents=True, exist_ok=True)
+        # A name of its own: two who publish at once must not write into one folder.
+        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=base))
+    except OSError as error:
+        raise ReleaseError(f"{base} cannot be written: {error}") from error
+    try:
+        digests = _digests(candidate)
+        shutil.copytree(candidate, partial, dirs_exist_ok=True)
+        write_sums(partial, digests)
         verify_sums(partial)
+        partial.chmod(0o755)
         _sync(partial)
         partial.rename(target)
-    except BaseException:
+    except (OSError, shutil.Error) as error:
+        raise ReleaseError(f"{target} was not published: {error}") from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
     return target
+
+
+def verify(version: Path) -> ModelMetadata:
+    """Check a published version: metadata, number and checksums.
+
+    Returns:
+        Its metadata.
+
+    Raises:
+        ReleaseError: what does not hold.
+    """
+    metadata = read_metadata(version)
+    if version.resolve().name != str(metadata.version):
+        raise ReleaseError(f"{version} holds version {metadata.version}")
+    verify_sums(version)
+    return metadata
 
 
 def read_metadata(version: Path) -> ModelMetadata:
@@ -57,17 +83,18 @@ def read_metadata(version: Path) -> ModelMetadata:
     Raises:
         ReleaseError: the folder is no exported version.
     """
-    if not (version / "saved_model.pb").is_file():
+    graph = version / "saved_model.pb"
+    if not graph.is_file() or not graph.stat().st_size:
         raise ReleaseError(f"{version} holds no saved_model.pb")
     try:
-        return ModelMetadata.from_json((version / EXTRA / METADATA_FILE).read_text())
+        return ModelMetadata.from_json((version / EXTRA / METADATA_FILE).read_bytes())
     except (OSError, MetadataError) as error:
         raise ReleaseError(f"{version}: {error}") from error
 
 
-def write_sums(version: Path) -> None:
-    """Write assets.extra/SHA256SUMS, in the format of `sha256sum`, over every other file of the version."""
-    lines = [f"{digest}  {name}\n" for name, digest in sorted(_digests(version).items())]
+def write_sums(version: Path, digests: Mapping[str, str]) -> None:
+    """Write assets.extra/SHA256SUMS, in the format of `sha256sum`, for relative names and their digests."""
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
     (version / EXTRA / SUMS_FILE).write_text("".join(lines))
 
 

@@ -32,6 +32,17 @@ def test_the_document_gives_back_what_was_written():
         METADATA.to_json().replace("0.36", "0.41"),
         METADATA.to_json().replace("0.36", "NaN"),
         METADATA.to_json().replace("0.91", "0.96"),
+        METADATA.to_json().replace("0.91", "-Infinity"),
+        METADATA.to_json().replace("0.91", "-1e999"),
+        changed(version=1.0),
+        changed(version="1"),
+        changed(version=True),
+        changed(none_score=5),
+        METADATA.to_json().replace("0.36", '"0.36"'),
+        changed(calibration={"slope": -1.0, "intercept": 0.0}),
+        changed(calibration={"slope": 1.0, "intercept": 1e999}),
+        "[" * 200_000,
+        b"\xff\xfe\x00",
     ],
 )
 def test_what_breaks_a_rule_is_refused_with_a_reason(text):
@@ -39,6 +50,12 @@ def test_what_breaks_a_rule_is_refused_with_a_reason(text):
         ModelMetadata.from_json(text)
 
     assert str(caught.value)
+
+
+def test_a_whole_number_is_a_number():
+    document = METADATA.to_json().replace('"intercept": 0.0', '"intercept": 0')
+
+    assert ModelMetadata.from_json(document) == METADATA
 
 
 def test_nothing_that_is_not_a_number_is_written():

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from serving.__main__ import main
@@ -60,6 +62,51 @@ def test_the_commands_publish_and_verify(candidate, tmp_path, capsys):
     assert main(["verify", str(tmp_path / "lesion" / "1")]) == 0
     assert "checksums match" in capsys.readouterr().out
     assert main(["publish", str(candidate), str(tmp_path / "lesion")]) == 1
+
+
+def test_a_copy_that_differs_is_not_published(candidate, tmp_path, monkeypatch):
+    copy = shutil.copytree
+
+    def damage(source, target, *options, **more):
+        copy(source, target, *options, **more)
+        if source == candidate:
+            (target / "saved_model.pb").write_bytes(b"grapj")
+
+    monkeypatch.setattr("shutil.copytree", damage)
+
+    with pytest.raises(ReleaseError, match=r"saved_model\.pb"):
+        publish(candidate, tmp_path / "lesion")
+    assert not list((tmp_path / "lesion").iterdir())
+
+
+def test_a_candidate_that_changed_since_its_checksums_were_taken_is_refused(candidate, tmp_path):
+    published = publish(candidate, tmp_path / "lesion")
+    (published / "saved_model.pb").write_bytes(b"another graph")
+
+    with pytest.raises(ReleaseError, match=r"saved_model\.pb"):
+        publish(published, tmp_path / "elsewhere")
+
+
+def test_a_version_under_another_number_is_told(candidate, tmp_path, capsys):
+    published = publish(candidate, tmp_path / "lesion")
+    moved = published.rename(published.with_name("7"))
+
+    assert main(["verify", str(moved)]) == 1
+    assert "holds version 1" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_told(candidate, tmp_path):
+    (tmp_path / "lesion").write_text("a file")
+
+    with pytest.raises(ReleaseError, match="cannot be written"):
+        publish(candidate, tmp_path / "lesion")
+
+
+def test_an_empty_graph_is_refused(candidate, tmp_path):
+    (candidate / "saved_model.pb").write_bytes(b"")
+
+    with pytest.raises(ReleaseError, match="no saved_model"):
+        publish(candidate, tmp_path / "lesion")
 
 
 def test_an_interrupted_copy_leaves_no_numbered_folder(candidate, tmp_path, monkeypatch):
