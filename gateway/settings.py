@@ -24,7 +24,7 @@ class Settings:
         model_server: gRPC target, host:port or dns:///name:port.
         model_label: label of the version that answers.
         predict_timeout_s: deadline of one call to the model server, its retry included.
-        request_budget_s: time in which a request has to be answered.
+        request_budget_s: what a stopping process gives its requests; the calls for one picture fit into it.
         worker_timeout_s: a worker that hangs for so long is replaced.
         max_upload_bytes: of a whole request body.
         max_picture_pixels: width times height, checked before decoding.
