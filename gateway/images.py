@@ -1,19 +1,17 @@
 """Untrusted bytes -> a verified, upright RGB picture -> the model's input. Nothing here writes a file."""
 
-import contextlib
 import io
-import struct
 import warnings
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from gateway.errors import BrokenPicture, NoPicture, NotAPicture, PictureTooLarge, PictureTooSmall
 from serving.contract import IMAGE_SIZE
-from serving.preprocess import to_model_input
+from serving.preprocess import DAMAGE, to_model_input, to_rgb
 
 # Our own limit is checked before decoding and is lower; Pillow's would only come first with another error.
 Image.MAX_IMAGE_PIXELS = None
@@ -33,24 +31,6 @@ LOW_RESOLUTION_EDGE: Final = 128
 DARK_MEAN: Final = 45.0
 BRIGHT_MEAN: Final = 235.0
 BLURRY_VARIANCE: Final = 4.0
-
-_DAMAGE: Final = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    ZeroDivisionError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    struct.error,
-)
-"""What Pillow's parsers raise on damaged bytes; a fuzz test feeds them."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +67,19 @@ def decode(data: bytes, max_pixels: int) -> Picture:
             opened = Image.open(io.BytesIO(data), formats=FORMATS)
         except UnidentifiedImageError as error:
             raise NotAPicture("the file is not a picture in a format we read") from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise BrokenPicture("the picture is damaged") from error
         width, height = opened.size
         limit = max_pixels if opened.format == "JPEG" else min(max_pixels, MAX_UNREDUCED_PIXELS)
         if width * height > limit:
             raise PictureTooLarge(width * height, limit)
+        if opened.mode == "F":
+            raise NotAPicture("floating point pixels have no defined range")
         if min(width, height) < MIN_EDGE:
             raise PictureTooSmall(width, height, MIN_EDGE)
         try:
-            rgb = _to_rgb(opened)
-        except _DAMAGE as error:
+            rgb = to_rgb(opened)
+        except DAMAGE as error:
             raise BrokenPicture("the picture is damaged or not complete") from error
     return Picture(rgb, _find_warnings(rgb, min(width, height)))
 
@@ -105,71 +87,6 @@ def decode(data: bytes, max_pixels: int) -> Picture:
 def model_input(picture: Picture) -> npt.NDArray[np.uint8]:
     """The model's input of a verified picture, uint8 [224, 224, 3]."""
     return to_model_input(picture.rgb)
-
-
-def _to_rgb(opened: Image.Image) -> Image.Image:
-    if opened.format == "JPEG":
-        # The decoder halves the scale as long as both edges stay at twice the model's: 12 megapixels cost what 1 does.
-        opened.draft("RGB", (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
-    opened.load()
-    profile = opened.info.get("icc_profile")
-    if opened.mode == "F":
-        raise NotAPicture("floating point pixels have no defined range")
-    _turn_upright(opened)
-    if opened.mode.startswith("I"):
-        return _from_16_bits(opened)
-    small = _reduce(opened)
-    if profile and small.mode in ("RGB", "CMYK", "L"):
-        small = _to_srgb(small, profile)
-    if small.has_transparency_data:
-        white = Image.new("RGBA", small.size, "white")
-        small = Image.alpha_composite(white, small.convert("RGBA"))
-    rgb = small.convert("RGB")
-    # Pillow carries comments, EXIF and profiles along.
-    rgb.info = {}
-    return rgb
-
-
-def _turn_upright(opened: Image.Image) -> None:
-    """In place, for most pictures need no turn and a copy of all pixels would be for nothing."""
-    # Metadata that cannot be read say nothing against the pixels.
-    with contextlib.suppress(*_DAMAGE):
-        ImageOps.exif_transpose(opened, in_place=True)
-
-
-def _reduce(picture: Image.Image) -> Image.Image:
-    """At least twice the model's size, as the JPEG decoder does it: what follows would copy every pixel several times."""
-    factor = _reduction(picture.size)
-    if factor == 1:
-        return picture
-    if picture.mode in ("1", "P", "PA"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if picture.has_transparency_data else "RGB")
-    return picture.reduce(factor)
-
-
-def _reduction(size: tuple[int, int]) -> int:
-    return max(min(size) // (2 * IMAGE_SIZE), 1)
-
-
-def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """A picture whose profile cannot be used is taken as it is: a wrong tint is better than no answer."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return picture
-    return picture if converted is None else converted
-
-
-def _from_16_bits(picture: Image.Image) -> Image.Image:
-    """Scale by the range of the type: Pillow's own conversion would clip at 255, and it cannot reduce these."""
-    values = np.asarray(picture)
-    factor = _reduction(picture.size)
-    height, width = (edge // factor for edge in values.shape)
-    blocks = values[: height * factor, : width * factor].reshape(height, factor, width, factor)
-    means = blocks.mean(axis=(1, 3), dtype=np.float32)
-    scaled = np.clip(means / 257.0, 0, 255).round().astype(np.uint8)
-    return Image.fromarray(scaled).convert("RGB")
 
 
 def _find_warnings(rgb: Image.Image, shorter_edge: int) -> tuple[Warning, ...]:

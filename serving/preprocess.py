@@ -1,10 +1,67 @@
-"""Decoded picture -> model input. The one preprocessing function: training and the gateway both call it."""
+"""Picture -> model input, the same way in training and in the gateway: a model must see what it has learnt from."""
+
+import contextlib
+import io
+import struct
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 
 from serving.contract import IMAGE_SIZE
+
+DAMAGE: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    ZeroDivisionError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+)
+"""What Pillow's parsers raise on damaged bytes; a fuzz test feeds them."""
+
+
+def to_rgb(opened: Image.Image) -> Image.Image:
+    """Decode an opened picture: upright, in sRGB as far as its profile tells, transparent parts white, without its metadata.
+
+    Large pictures come out smaller, at least twice the model's size. Of an animation the first frame counts.
+
+    Args:
+        opened: by Pillow, of any mode but floating point, and not decoded yet.
+
+    Raises:
+        ValueError: floating point pixels have no defined range.
+        Exception: one of `DAMAGE` where the bytes are no whole picture.
+    """
+    if opened.mode == "F":
+        raise ValueError("floating point pixels have no defined range")
+    if opened.format == "JPEG":
+        # The decoder halves the scale as long as both edges stay at twice the model's: 12 megapixels cost what 1 does.
+        opened.draft("RGB", (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
+    opened.load()
+    profile = opened.info.get("icc_profile")
+    _turn_upright(opened)
+    if opened.mode.startswith("I"):
+        return _from_16_bits(opened)
+    small = _reduce(opened)
+    if profile and small.mode in ("RGB", "CMYK", "L"):
+        small = _to_srgb(small, profile)
+    if small.has_transparency_data:
+        white = Image.new("RGBA", small.size, "white")
+        small = Image.alpha_composite(white, small.convert("RGBA"))
+    rgb = small.convert("RGB")
+    # Pillow carries comments, EXIF and profiles along.
+    rgb.info = {}
+    return rgb
 
 
 def to_model_input(picture: Image.Image) -> npt.NDArray[np.uint8]:
@@ -26,3 +83,45 @@ def to_model_input(picture: Image.Image) -> npt.NDArray[np.uint8]:
         raise ValueError(f"expected an RGB picture, got mode {picture.mode}")
     resized = picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.asarray(resized, dtype=np.uint8)
+
+
+def _turn_upright(opened: Image.Image) -> None:
+    """In place, for most pictures need no turn and a copy of all pixels would be for nothing."""
+    # Metadata that cannot be read say nothing against the pixels.
+    with contextlib.suppress(*DAMAGE):
+        ImageOps.exif_transpose(opened, in_place=True)
+
+
+def _reduce(picture: Image.Image) -> Image.Image:
+    """At least twice the model's size, as the JPEG decoder does it: what follows would copy every pixel several times."""
+    factor = _reduction(picture.size)
+    if factor == 1:
+        return picture
+    if picture.mode in ("1", "P", "PA"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if picture.has_transparency_data else "RGB")
+    return picture.reduce(factor)
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    return max(min(size) // (2 * IMAGE_SIZE), 1)
+
+
+def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
+    """A picture whose profile cannot be used is taken as it is: a wrong tint is better than no answer."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return picture
+    return picture if converted is None else converted
+
+
+def _from_16_bits(picture: Image.Image) -> Image.Image:
+    """Scale by the range of the type: Pillow's own conversion would clip at 255, and it cannot reduce these."""
+    values = np.asarray(picture)
+    factor = _reduction(picture.size)
+    height, width = (edge // factor for edge in values.shape)
+    blocks = values[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    means = blocks.mean(axis=(1, 3), dtype=np.float32)
+    scaled = np.clip(means / 257.0, 0, 255).round().astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from serving.contract import CLASSES, IMAGE_SHAPE
-from serving.preprocess import to_model_input
+from serving.preprocess import to_model_input, to_rgb
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Example:
     @property
     def capture_id(self) -> str:
         """The same for the several captures of one picture (HAM10000 stands in the data twice, under the same file names)."""
-        return f"{self.label}/{self.path.stem}"
+        return f"{self.group}/{self.label}/{self.path.stem}"
 
 
 def load_examples(data: Path, validation_share: float = 0.2, seed: int = 1) -> list[Example]:
@@ -73,7 +73,8 @@ def _from_folders(root: Path, validation_share: float, seed: int) -> list[Exampl
             if path.suffix.lower() not in IMAGE_SUFFIXES:
                 continue
             split = "val" if folder == "train" and rng.random() < validation_share else folder
-            examples.append(Example(path, path.parent.name, path.parent.name, root.name, path.stem, split))
+            label = path.parent.name
+            examples.append(Example(path, label, label, root.name, f"{folder}/{label}/{path.stem}", split))
     return examples
 
 
@@ -94,8 +95,8 @@ def binary_labels(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
 
 def read_picture(path: Path) -> npt.NDArray[np.uint8]:
     """One picture as the model's input, [224, 224, 3]."""
-    with Image.open(path) as picture:
-        return to_model_input(picture.convert("RGB"))
+    with Image.open(path) as opened:
+        return to_model_input(to_rgb(opened))
 
 
 def load_pixels(examples: Sequence[Example], cache: Path) -> npt.NDArray[np.uint8]:

@@ -26,6 +26,7 @@ def folders(tmp_path):
 
 def test_validation_pictures_of_folders_come_from_training_never_from_test(folders):
     examples = load_examples(folders, validation_share=0.5)
+    assert len({example.group for example in examples}) == len(examples)
 
     assert {example.path.parents[1].name for example in select(examples, "val")} == {"train"}
     assert len(select(examples, "test")) == 10
@@ -79,6 +80,22 @@ def test_a_picture_that_was_replaced_is_decoded_anew(folders, tmp_path):
     paint(examples[0].path, (10, 20, 30), (120, 80))
 
     assert load_pixels(examples, tmp_path / "cache")[0, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_only_captures_of_one_picture_count_as_one(tmp_path):
+    rows = [
+        ("a/1.png", "benign", "L1", "train"),
+        ("b/1.png", "benign", "L1", "train"),
+        ("c/1.png", "benign", "L2", "train"),
+        ("d/1.png", "malignant", "L3", "train"),
+    ]
+    text = "".join(f"{path},{label},nv,s,{group},{group},{split}\n" for path, label, group, split in rows)
+    (tmp_path / "labels.csv").write_text("path,label,dx,source,lesion_id,group,split\n" + text)
+
+    captures = [example.capture_id for example in load_examples(tmp_path / "labels.csv")]
+
+    assert captures[0] == captures[1]
+    assert len(set(captures)) == 3
 
 
 def test_evenly_spreads_over_the_whole_list(folders):
