@@ -1,6 +1,6 @@
 # Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench lint format lock wire translations
+.PHONY: help up down training test bench lint format lock wire translations
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -10,6 +10,9 @@ up: ## install what is needed, start model server and gateway (PORT=8000), wait 
 
 down: ## stop what `make up` started
 	@scripts/down.sh
+
+training: ## install what `python -m training` needs into .venvs/serving
+	@scripts/training.sh
 
 test: ## install what is needed and run every test and linter
 	@scripts/test.sh

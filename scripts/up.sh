@@ -42,12 +42,13 @@ choose_model_server() {
   die "MODEL_SERVER=docker needs docker or podman, and neither answers (tried: docker info, podman info)"
 }
 
-# choose_port NAME DEFAULT: a port that was asked for has to be free; a default makes way.
+# choose_port NAME DEFAULT CHOSEN...: a port that was asked for has to be free; a default makes way.
 choose_port() {
-  local asked=${!1:-}
-  "$base_python" scripts/bind_port.py "${asked:-$2}" && return
-  [ -z "$asked" ] || die "port $asked is taken or not a port; choose another with $1="
-  "$base_python" scripts/bind_port.py 0
+  local asked=${!1:-} default=$2
+  shift 2
+  "$base_python" scripts/bind_port.py "${asked:-$default}" "$@" && return
+  [ -z "$asked" ] || die "port $asked is taken or not a port; choose another one"
+  "$base_python" scripts/bind_port.py 0 "$@"
 }
 
 require_model() {
@@ -133,8 +134,8 @@ require_model
 require_python
 port=$("$base_python" scripts/bind_port.py "${PORT:-8000}") ||
   die "port ${PORT:-8000} is taken by another program or not a port; choose another: make up PORT=8080"
-model_port=$(choose_port MODEL_PORT 8500)
-model_rest_port=$(choose_port MODEL_REST_PORT 8501)
+model_port=$(choose_port MODEL_PORT 8500 "$port")
+model_rest_port=$(choose_port MODEL_REST_PORT 8501 "$port" "$model_port")
 ensure_environment gateway
 if [ "$model_server" = embedded ]; then ensure_environment serving; fi
 

@@ -177,6 +177,24 @@ def test_a_port_that_is_taken_is_told_with_the_way_out(stack):
     assert stack.leftovers() == ([], [])
 
 
+def test_ports_that_were_asked_for_do_not_meet_the_defaults_of_others(stack):
+    """As with PORT=8500: the model server's default makes way."""
+    started = stack.up(MODEL_PORT=str(stack.port))
+    assert started.returncode != 0
+    assert f"port {stack.port} is taken" in started.stderr
+
+    free = run_bind_port("0", "1", "2")
+    assert free.returncode == 0
+    assert run_bind_port(free.stdout.strip()).returncode == 0
+    assert run_bind_port(free.stdout.strip(), free.stdout.strip()).returncode != 0
+
+
+def run_bind_port(*arguments):
+    return subprocess.run(
+        [sys.executable, "scripts/bind_port.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
 def test_an_empty_folder_of_versions_is_told_at_once(stack, tmp_path):
     started = stack.up(MODEL_BASE=str(tmp_path))
 
