@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     match arguments.command:
         case "fetch":
             try:
-                fetch(arguments.out, arguments.limit)
+                print(f"listed: {fetch(arguments.out, arguments.limit)}")
             except FetchError as error:
                 raise SystemExit(f"error: {error}") from error
         case "train":
@@ -37,23 +36,24 @@ def main(argv: Sequence[str] | None = None) -> None:
             scores = evaluate(load_predict_fn(arguments.model), metadata, arguments.data, arguments.cache, arguments.split)
             print(format_scores(scores))
         case "report":
-            report(arguments.model, load_predict_fn(arguments.model), arguments.data, arguments.cache, arguments.docs)
-            if arguments.run:
-                shutil.copy(arguments.run / "curves.png", arguments.docs / "figures" / "curves.png")
+            predict = load_predict_fn(arguments.model)
+            report(arguments.model, predict, arguments.data, arguments.cache, arguments.docs, arguments.run)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    command = commands.add_parser("fetch", help="download pictures of the ISIC archive into folders (needs isic-cli)")
+    command = commands.add_parser("fetch", help="download pictures of the ISIC archive (needs isic-cli)")
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--limit", type=int, default=6000, help="pictures a class")
 
     command = commands.add_parser("train", help="train a preset; run again to resume")
     command.add_argument("--preset", choices=PRESETS, required=True)
     command.add_argument("--data", required=True, help="a CSV, or a folder with train/<class>/ and test/<class>/")
-    command.add_argument("--weights", default="imagenet", help="imagenet (default), none, or an .npz file")
+    command.add_argument(
+        "--weights", default="imagenet", help="imagenet (default), none, an .npz file, or a run's model.weights.h5"
+    )
     command.add_argument("--out", type=Path, required=True, help="folder of the run")
 
     command = commands.add_parser("calibrate", help="fit Platt's map, thresholds and the none score on training and validation")

@@ -29,13 +29,13 @@ def augment(images: tf.Tensor, size: int, kind: Augmentation) -> tf.Tensor:
     """
     count = tf.shape(images)[0]
     if kind == "paper":
-        transforms = _affine(count, max_degrees=20.0, shift=0.2, zoom=(0.85, 1.15), aspect=1.0)
+        transforms = _affine(_zoom(count, 0.15), max_degrees=20.0, shift=0.2)
         return _resample(tf.cast(images, tf.float32), transforms, size)
     if kind == "gentle":
-        transforms = _affine(count, max_degrees=15.0, shift=0.05, zoom=(0.8, 1.1), aspect=1.2, right_angles=True)
+        transforms = _affine(_scale(count, (0.8, 1.1), 1.2), max_degrees=15.0, shift=0.05, right_angles=True)
         return _colour(_resample(tf.cast(images, tf.float32), transforms, size), strength=0.5)
     images = tf.map_fn(_jpeg, images, fn_output_signature=tf.TensorSpec(images.shape[1:], tf.uint8))
-    transforms = _affine(count, max_degrees=180.0, shift=0.1, zoom=(0.65, 1.1), aspect=4 / 3, right_angles=True)
+    transforms = _affine(_scale(count, (0.65, 1.1), 4 / 3), max_degrees=180.0, shift=0.1, right_angles=True)
     return _blur(_colour(_resample(tf.cast(images, tf.float32), transforms, size)))
 
 
@@ -46,24 +46,45 @@ def resize(images: tf.Tensor, size: int) -> tf.Tensor:
     return tf.image.resize(images, (size, size), antialias=True)
 
 
-def _affine(
-    count: tf.Tensor, max_degrees: float, shift: float, zoom: tuple[float, float], aspect: float, right_angles: bool = False
-) -> tf.Tensor:
-    """Random maps from output to input coordinates, both centred and in units of the edge: [N, 2, 3].
+def _zoom(count: tf.Tensor, spread: float) -> tf.Tensor:
+    """Each axis for itself, as ImageDataGenerator does it: [N, 2]."""
+    return tf.random.uniform([count, 2], 1 - spread, 1 + spread)
 
-    Every map flips half of the pictures left to right; with `right_angles` that makes the whole dihedral group.
+
+def _scale(count: tf.Tensor, zoom: tuple[float, float], aspect: float) -> tf.Tensor:
+    """Both axes together, and against each other by at most `aspect`: [N, 2]."""
+    scale = tf.random.uniform([count, 1], math.log(zoom[0]), math.log(zoom[1]))
+    stretch = tf.random.uniform([count, 1], -0.5, 0.5) * math.log(aspect)
+    return tf.exp(scale + tf.concat([stretch, -stretch], axis=1))
+
+
+def _affine(scales: tf.Tensor, max_degrees: float, shift: float, right_angles: bool = False) -> tf.Tensor:
+    """Random maps from output to input coordinates, both centred and in units of the edge: [N, 2] -> [N, 2, 3].
+
+    Half of the pictures are flipped left to right; with `right_angles` that makes the whole dihedral group.
     """
+    count = tf.shape(scales)[0]
     angle = tf.random.uniform([count], -max_degrees, max_degrees) * (math.pi / 180)
     if right_angles:
         angle += tf.cast(tf.random.uniform([count], 0, 4, tf.int32), tf.float32) * (math.pi / 2)
-    scale = tf.exp(tf.random.uniform([count], math.log(zoom[0]), math.log(zoom[1])))
-    stretch = tf.exp(tf.random.uniform([count], -0.5, 0.5) * math.log(aspect))
-    flip_x = tf.where(tf.random.uniform([count]) < 0.5, -1.0, 1.0)
-    scale_x, scale_y = scale * stretch * flip_x, scale / stretch
-    move_x, move_y = (tf.random.uniform([count], -shift, shift) for _ in range(2))
-    row_x = tf.stack([tf.cos(angle) * scale_x, -tf.sin(angle) * scale_y, move_x], axis=1)
-    row_y = tf.stack([tf.sin(angle) * scale_x, tf.cos(angle) * scale_y, move_y], axis=1)
-    return tf.stack([row_x, row_y], axis=1)
+    flip = tf.where(tf.random.uniform([count, 1]) < 0.5, [[-1.0, 1.0]], [[1.0, 1.0]])
+    return compose(angle, tf.random.uniform([count, 2], -shift, shift), scales * flip)
+
+
+def compose(angle: tf.Tensor, move: tf.Tensor, scales: tf.Tensor) -> tf.Tensor:
+    """Rotation x shift x zoom, in the order of ImageDataGenerator: input = rotation (zoom x output + move).
+
+    Args:
+        angle: radians, [N].
+        move: x and y in units of the edge, [N, 2].
+        scales: of x and y, [N, 2].
+
+    Returns:
+        [N, 2, 3].
+    """
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    rotation = tf.stack([tf.stack([cos, -sin], axis=1), tf.stack([sin, cos], axis=1)], axis=1)
+    return tf.concat([rotation * scales[:, None, :], tf.matmul(rotation, move[:, :, None])], axis=2)
 
 
 def _resample(images: tf.Tensor, transforms: tf.Tensor, size: int) -> tf.Tensor:

@@ -36,14 +36,14 @@ SENSITIVITY = 0.95
 
 UNCERTAIN_MALIGNANT_SHARE = 0.006
 REJECTED_MALIGNANT_SHARE = 0.008
-"""Shares of malignant validation pictures that the abstain band and the none threshold may take from a label.
-
-Together they stay under the 2 % that may at most go to `none`, with room for other pictures than these."""
+"""Shares of malignant validation pictures that the abstain band (over all) and the none threshold (in every source) may take
+from a label. Together they stay under the 2 % that may at most go to `none`, with room for other pictures than these."""
 
 REJECTED_LESION_SHARE = 0.02
 """Share of validation lesions that the none threshold may reject, in every source: a rare camera is not out of scope."""
 
 MIN_SOURCE_LESIONS = 100
+MIN_SOURCE_MALIGNANT = 50
 """A source with fewer has no tail to speak of and counts only as part of all."""
 
 
@@ -67,11 +67,15 @@ def calibrate(run: Path) -> None:
     # Copies as another camera would have taken them: the none score shall not find those strange.
     copies = run_batches(weights, _augmented(_batches(train_pixels)))
     val_outputs = run_batches(weights, _batches(load_pixels(val, cache)))
-    outlier_outputs = run_batches(weights, _batches(load_pixels(outliers, cache))) if outliers else _no_rows(plain)
+    outlier_outputs, kinds = _no_rows(plain), [none_kind(example) for example in outliers]
+    if outliers:
+        # Copies of these too: if only lesions were ever blurred, blur itself would speak for a lesion.
+        outlier_pixels = load_pixels(outliers, cache)
+        parts = [run_batches(weights, batches(_batches(outlier_pixels))) for batches in (iter, _augmented)]
+        outlier_outputs, kinds = _join(*parts), 2 * kinds
 
     calibration = fit_platt(val_outputs["logit"], binary_labels(val))
-    lesions = {name: np.concatenate([plain[name], copies[name]]) for name in plain}
-    chosen, left_out = rejection.fit(lesions, outlier_outputs, [none_kind(example) for example in outliers], val_outputs)
+    chosen, left_out = rejection.fit(_join(plain, copies), outlier_outputs, kinds, val_outputs)
     malignant = apply_platt(calibration, val_outputs["logit"])
     none_score = chosen.score(val_outputs).numpy().astype(np.float64)
     sources = np.array([example.source for example in val])
@@ -125,12 +129,14 @@ def choose_thresholds(
     low, threshold, high = np.quantile(
         positives, [missed - UNCERTAIN_MALIGNANT_SHARE / 2, missed, missed + UNCERTAIN_MALIGNANT_SHARE / 2], method="lower"
     )
-    of_sources = [none_score[sources == source] for source in np.unique(sources)]
-    lesions = [none_score, *(scores for scores in of_sources if len(scores) >= MIN_SOURCE_LESIONS)]
-    none = max(
-        np.quantile(none_score[is_malignant], 1 - REJECTED_MALIGNANT_SHARE),
-        *(np.quantile(scores, 1 - REJECTED_LESION_SHARE) for scores in lesions),
-    )
+    limits = [(none_score, REJECTED_LESION_SHARE), (none_score[is_malignant], REJECTED_MALIGNANT_SHARE)]
+    for source in np.unique(sources):
+        lesions, cancers = none_score[sources == source], none_score[(sources == source) & is_malignant]
+        if len(lesions) >= MIN_SOURCE_LESIONS:
+            limits.append((lesions, REJECTED_LESION_SHARE))
+        if len(cancers) >= MIN_SOURCE_MALIGNANT:
+            limits.append((cancers, REJECTED_MALIGNANT_SHARE))
+    none = max(np.quantile(scores, 1 - share) for scores, share in limits)
     return Thresholds(
         malignant=float(threshold),
         none=float(none),
@@ -154,6 +160,10 @@ def _augmented(batches: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray
     change = tf.function(lambda images: tf.cast(tf.round(augment(images, IMAGE_SIZE, "capture")), tf.uint8))
     for batch in batches:
         yield change(tf.constant(batch)).numpy()
+
+
+def _join(*parts: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _no_rows(outputs: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:

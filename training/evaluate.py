@@ -10,7 +10,7 @@ import tensorflow as tf
 from serving.contract import IMAGES_INPUT, NONE_SCORE_OUTPUT, PREDICT_SIGNATURE, PROBABILITIES_OUTPUT
 from serving.metadata import Estimate, ModelMetadata, Score, Thresholds
 from training.data import Example, load_examples, load_pixels, select
-from training.statistics import Floats, Rows, auroc, bootstrap, expected_calibration_error, log_loss, share
+from training.statistics import Floats, Rows, auroc, bootstrap, expected_calibration_error, log_loss, reflect, share
 
 BATCH_SIZE = 32
 SENT_TO_NONE = ("out_of_scope", "uncertain")
@@ -109,6 +109,13 @@ class _Table:
         if len(chosen):
             self.scores.append(Score(metric, subset, bootstrap(make(chosen), self._groups[chosen])))
 
+    def add_ece(self, subset: str, rows: Mask, is_malignant: Mask, malignant: Floats) -> None:
+        """Expected calibration error of the chosen rows."""
+        chosen = np.flatnonzero(rows)
+        if len(chosen):
+            metric = expected_calibration_error(is_malignant[chosen], malignant[chosen])
+            self.scores.append(Score("ECE", subset, reflect(bootstrap(metric, self._groups[chosen]))))
+
     def add_share(self, metric: str, subset: str, rows: Mask, hits: Mask) -> None:
         """The share of hits among the chosen rows."""
         self.add(metric, subset, rows, lambda chosen: share(hits[chosen]))
@@ -124,12 +131,13 @@ def _score_lesions(
 ) -> None:
     # As the tool answers: what it sends to none it has not flagged, whatever the probability.
     flagged = decisions == "malignant"
-    table.add("AUROC", subset, rows, lambda chosen: auroc(is_malignant[chosen], malignant[chosen]))
+    if (rows & is_malignant).any() and (rows & ~is_malignant).any():
+        table.add("AUROC", subset, rows, lambda chosen: auroc(is_malignant[chosen], malignant[chosen]))
     table.add_share("sensitivity", subset, rows & is_malignant, flagged)
     table.add_share("specificity", subset, rows & ~is_malignant, ~flagged)
     table.add_share("accuracy", subset, rows, flagged == is_malignant)
     table.add("log loss", subset, rows, lambda chosen: log_loss(is_malignant[chosen], malignant[chosen]))
-    table.add("ECE", subset, rows, lambda chosen: expected_calibration_error(is_malignant[chosen], malignant[chosen]))
+    table.add_ece(subset, rows, is_malignant, malignant)
     table.add_share("lesions rejected as out of scope", subset, rows, decisions == "out_of_scope")
     table.add_share("lesions left uncertain", subset, rows, decisions == "uncertain")
     table.add_share("malignant lesions called benign", subset, rows & is_malignant, decisions == "benign")

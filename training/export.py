@@ -41,7 +41,7 @@ from serving.metadata import (
     Source,
     Thresholds,
 )
-from serving.release import publish
+from serving.release import ReleaseError, publish
 from training.calibrate import REJECTION_FILE, load_calibration, load_network
 from training.config import TrainingConfig
 from training.data import load_examples, select
@@ -59,6 +59,10 @@ TERMS = {
     "valenv_none": "research only",
 }
 """Of the sources we know; another source is listed with terms `unknown`."""
+
+
+MAX_MALIGNANT_TO_NONE = 0.02
+"""Ceiling of the share that gets no class. Thresholds keep it on validation; on test it is told, for test chooses nothing."""
 
 
 class ExportedModel(tf.Module):
@@ -119,6 +123,8 @@ def export(run: Path, base: Path, version: int) -> Path:
         serving.release.ReleaseError: the number is taken or the candidate is not valid.
         subprocess.CalledProcessError: the check in a fresh process failed; its output says why.
     """
+    if (base / str(version)).exists():
+        raise ReleaseError(f"{base / str(version)} exists; a version is never overwritten")
     weights, (calibration, thresholds) = load_network(run), load_calibration(run)
     rejection = Rejection.load(run / REJECTION_FILE)
     candidate = run / "export"
@@ -130,6 +136,11 @@ def export(run: Path, base: Path, version: int) -> Path:
     metadata = dataclasses.replace(metadata, scores=tuple(scores), operating_point=_operating_point(scores))
     _write(candidate, ExportedModel(weights, calibration, rejection, metadata.to_json()), metadata)
 
+    lost = next(score.estimate for score in scores if (score.metric, score.subset) == ("malignant lesions sent to none", "all"))
+    if lost.value > MAX_MALIGNANT_TO_NONE:
+        print(
+            f"warning: {lost.value:.1%} of the malignant test lesions are sent to none, more than {MAX_MALIGNANT_TO_NONE:.0%}"
+        )
     subprocess.run([sys.executable, "-m", "training.check", candidate], check=True)  # noqa: S603  (our own module)
     return publish(candidate, base)
 

@@ -37,8 +37,10 @@ def build_classifier(weights: str, freeze_batch_norm: bool, frozen_stages: tuple
         frozen_stages: prefixes of layer names that are not trained, such as `conv1`.
 
     Raises:
-        ValueError: the .npz lacks a weight of the backbone or brings another shape.
+        ValueError: weights of no such kind; or the .npz lacks a weight of the backbone or brings another shape.
     """
+    if weights not in ("imagenet", "none") and not weights.endswith((".npz", RUN_WEIGHTS)):
+        raise ValueError(f"weights {weights!r} are neither imagenet nor none nor an .npz nor a run's {RUN_WEIGHTS}")
     backbone = keras.applications.ResNet50(
         include_top=False, weights="imagenet" if weights == "imagenet" else None, input_shape=(None, None, 3)
     )

@@ -1,5 +1,6 @@
 """Renders what a version says of itself: the model card from its metadata, figures from its predictions."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from sklearn.metrics import roc_curve
 
 from serving.metadata import Estimate, ModelMetadata, Score
 from training.data import binary_labels, load_examples, load_pixels, select
-from training.evaluate import PredictFn, predict_all
+from training.evaluate import SKIN_KINDS, PredictFn, predict_all
 from training.figures import draw_none_histograms, draw_reliability, draw_roc
 
 CARD = """# Model card: {name}, version {version}
@@ -61,17 +62,25 @@ share a group; groups were never split, and intervals (95 %) resample groups.
 ## Limits
 
 - Skin tone, age and sex of the people are not known to the model and mostly not recorded in the data; how well it does on dark
-  skin is **unknown**. HAM10000 comes from Austria and Australia.
-- Dermoscopic pictures of pigmented lesions only. Rare tumours (such as Merkel cell carcinoma) were never seen.
+  skin is **unknown**.{origin}
+- Dermoscopic pictures of pigmented lesions only. Rare tumours (such as Merkel cell carcinoma) were seen hardly or never.
 - Other cameras and hospitals: published models of this kind lose .05 to .15 of AUROC outside their data; this one was
   tested on the sources above only.
-- The none score was fitted with a few hundred pictures of {kinds} kinds. A kind it has never seen may pass as a lesion.
-- Actinic keratosis is in neither class: it was left out of training and is reported apart (`premalignant`).
-- Pictures were at most 256 pixels wide; detail beyond that was never used.
+- {other_kinds} A kind it has never seen may pass as a lesion.
+- Actinic keratosis (`premalignant`) is in neither class: it is left out of training and, where there is any, reported apart.
+- The network sees 224 by 224 pixels: finer detail was never used.
 """
 
 
-def report(version: Path, predict: PredictFn, data: Path, cache: Path, docs: Path) -> None:
+FIGURES = {
+    "roc.png": "ROC curve of the test split",
+    "reliability.png": "Reliability diagram of the test split",
+    "none-score.png": "None score of lesions and of other pictures",
+    "curves.png": "Accuracy and loss of the training run",
+}
+
+
+def report(version: Path, predict: PredictFn, data: Path, cache: Path, docs: Path, run: Path | None = None) -> None:
     """Write `docs`/model-card.md and its figures.
 
     Args:
@@ -80,9 +89,9 @@ def report(version: Path, predict: PredictFn, data: Path, cache: Path, docs: Pat
         data: as in `training.data.load_examples`; the test split is drawn.
         cache: folder for decoded pictures.
         docs: folder of the documents.
+        run: its training run, for the curves.
     """
     metadata = ModelMetadata.from_json((version / "assets.extra" / "metadata.json").read_text())
-    (docs / "model-card.md").write_text(render_card(metadata, version) + _figures_section())
     examples = select(load_examples(data), "test", ("benign", "malignant", "none"))
     malignant, none_score = predict_all(predict, load_pixels(examples, cache))
     is_none = np.array([example.label == "none" for example in examples])
@@ -91,19 +100,28 @@ def report(version: Path, predict: PredictFn, data: Path, cache: Path, docs: Pat
     figures.mkdir(exist_ok=True)
     draw_roc(roc_curve(truth, malignant[~is_none]), figures / "roc.png")
     draw_reliability(truth, malignant[~is_none], figures / "reliability.png")
-    draw_none_histograms(none_score[~is_none], none_score[is_none], metadata.thresholds.none, figures / "none-score.png")
+    if is_none.any():
+        draw_none_histograms(none_score[~is_none], none_score[is_none], metadata.thresholds.none, figures / "none-score.png")
+    if run:
+        shutil.copy(run / "curves.png", figures / "curves.png")
+    links = [f"![{text}](figures/{name})" for name, text in FIGURES.items() if (figures / name).exists()]
+    (docs / "model-card.md").write_text("\n".join([render_card(metadata, version), "## Figures\n", *links, ""]))
 
 
 def render_card(metadata: ModelMetadata, folder: Path) -> str:
-    """The model card as Markdown, from metadata alone."""
+    """The model card as Markdown, from metadata alone, without its figures."""
     thresholds, provenance, point = metadata.thresholds, metadata.provenance, metadata.operating_point
-    kinds = {score.subset for score in metadata.scores if score.metric == "non-lesions accepted"}
+    kinds = {score.subset for score in metadata.scores if score.metric == "non-lesions accepted"} - {SKIN_KINDS}
+    is_ham = any(source.name.startswith("ham10000") for source in provenance.sources)
     return CARD.format(
         name=metadata.name,
         version=metadata.version,
         folder=folder,
         none_score=metadata.none_score,
-        kinds=max(len(kinds) - 1, 0),
+        origin=" HAM10000 comes from Austria and Australia." if is_ham else "",
+        other_kinds=f"The none score was fitted with a few hundred pictures of {len(kinds)} kinds."
+        if kinds
+        else "The none score was fitted without pictures of anything else.",
         initial_weights=provenance.initial_weights,
         preset=provenance.preset,
         config_sha256=provenance.config_sha256,
@@ -148,14 +166,3 @@ def _not_flagged(sensitivity: float, specificity: float, prevalence: float) -> f
     """Percent of malignant lesions among those not flagged."""
     missed, right = (1 - sensitivity) * prevalence, specificity * (1 - prevalence)
     return 100 * missed / (missed + right)
-
-
-def _figures_section() -> str:
-    return """
-## Figures
-
-![ROC curve of the test split](figures/roc.png)
-![Reliability diagram of the test split](figures/reliability.png)
-![None score of lesions and of other pictures](figures/none-score.png)
-![Accuracy and loss of the training run](figures/curves.png)
-"""

@@ -40,6 +40,15 @@ def bootstrap(metric: Callable[[Rows], float], groups: Sequence[str], seed: int 
     return Estimate(float(value), float(min(low, value)), float(max(high, value)), len(unit))
 
 
+def reflect(estimate: Estimate) -> Estimate:
+    """The basic bootstrap interval (Davison and Hinkley, 1997) of a figure that cannot be negative.
+
+    For a figure that resampling makes larger, as it does the calibration error: a percentile interval lies too high there.
+    """
+    low, high = 2 * estimate.value - estimate.high, 2 * estimate.value - estimate.low
+    return Estimate(estimate.value, max(low, 0.0), high, estimate.n)
+
+
 def share(hits: npt.NDArray[np.bool_]) -> Callable[[Rows], float]:
     """Metric: the share of hits, such as sensitivity where all rows are malignant."""
     return lambda rows: float(hits[rows].mean())

@@ -29,6 +29,8 @@ HISTORY_FILE = "history.json"
 def train(config: TrainingConfig, run: Path) -> Path:
     """Train and leave weights, history and curves in the run's folder; call again to resume after the last whole epoch.
 
+    A resumed run draws other pictures and augmentations than one that was not interrupted would have drawn.
+
     Args:
         config: the resolved configuration; on resuming it must equal the one the run was started with.
         run: gets config.json, checkpoint.weights.h5, history.json, curves.png, tensorboard/ and model.weights.h5; decoded
@@ -60,13 +62,16 @@ def train(config: TrainingConfig, run: Path) -> Path:
         jit_compile=False,
     )
     checkpoint = _Checkpoint(run)
-    done = checkpoint.restore(model)
+    done = checkpoint.restore(model, steps)
     first = 0
     for phase in config.phases:
         last = first + phase.epochs
         if done < last:
             # A fit of its own for each size: the network takes any, a dataset has one.
             start = max(first, done)
+            if config.ema_momentum and 0 < start == first:
+                # Keras ends a fit by taking the averaged weights; a run that resumes here has not had that end.
+                model.optimizer.finalize_variable_values(model.trainable_variables)
             draws = partial(_batches, train_examples, train_pixels, pictures, config, config.seed + start)
             model.fit(
                 _dataset(draws, phase, config),
@@ -123,23 +128,25 @@ class _Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         self._run = run
         self.history: list[dict[str, float]] = []
 
-    def restore(self, model: keras.Model) -> int:
-        """Load the last checkpoint, if any. Returns the number of whole epochs done."""
-        if not (self._run / HISTORY_FILE).exists():
+    def restore(self, model: keras.Model, steps: int) -> int:
+        """Load the last checkpoint, if any. Returns the number of whole epochs, of so many steps, that it has seen."""
+        if not (self._run / CHECKPOINT_FILE).exists():
             return 0
-        self.history = json.loads((self._run / HISTORY_FILE).read_text())
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self._run / CHECKPOINT_FILE)
-        return len(self.history)
+        done = int(model.optimizer.iterations) // steps
+        # The history is written first: an interruption in between leaves it one epoch ahead.
+        self.history = json.loads((self._run / HISTORY_FILE).read_text())[:done]
+        return done
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002  (Keras's signature)
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
-        unfinished = self._run / f"partial-{CHECKPOINT_FILE}"
-        self.model.save_weights(unfinished)
-        unfinished.rename(self._run / CHECKPOINT_FILE)
         text = json.dumps(self.history, indent=2) + "\n"
         (self._run / f"partial-{HISTORY_FILE}").write_text(text)
         (self._run / f"partial-{HISTORY_FILE}").rename(self._run / HISTORY_FILE)
+        unfinished = self._run / f"partial-{CHECKPOINT_FILE}"
+        self.model.save_weights(unfinished)
+        unfinished.rename(self._run / CHECKPOINT_FILE)
 
 
 Batch = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]

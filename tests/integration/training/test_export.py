@@ -18,7 +18,7 @@ from training.calibrate import calibrate
 from training.check import ContractError, check
 from training.evaluate import decide_all, evaluate, format_scores, load_predict_fn
 from training.export import export, initial_weights
-from training.report import report
+from training.report import render_card, report
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +96,39 @@ def test_a_run_on_another_runs_weights_names_where_that_one_began(tiny_config, t
     assert initial_weights(second) == "preset tiny, from start.npz"
 
 
-def test_the_model_card_says_what_the_metadata_say(exported, painted_data, tmp_path):
+def test_the_model_card_says_what_the_metadata_say(exported, trained_run, painted_data, tmp_path):
     (tmp_path / "docs").mkdir()
 
-    report(exported, load_predict_fn(exported), painted_data, tmp_path / "cache", tmp_path / "docs")
+    report(exported, load_predict_fn(exported), painted_data, tmp_path / "cache", tmp_path / "docs", trained_run)
 
     card = (tmp_path / "docs" / "model-card.md").read_text()
     metadata = ModelMetadata.from_json((exported / "assets.extra" / "metadata.json").read_text())
     assert "not a diagnosis" in card
     assert f"{metadata.thresholds.malignant:.4f}" in card
     assert all(source.name in card for source in metadata.provenance.sources)
-    assert {path.name for path in (tmp_path / "docs" / "figures").iterdir()} == {"roc.png", "reliability.png", "none-score.png"}
+    names = {path.name for path in (tmp_path / "docs" / "figures").iterdir()}
+    assert names == {"roc.png", "reliability.png", "none-score.png", "curves.png"}
+    assert all(f"](figures/{name})" in card for name in names)
+
+
+def test_a_card_of_other_data_claims_nothing_of_ours(exported, painted_data, tmp_path):
+    """Folders as in the paper have no other pictures, and a source may hold one class only."""
+    rows = [row for row in painted_data.read_text().splitlines() if ",none," not in row]
+    rows += [row.replace(",painted,painted,", ",painted,elsewhere,") for row in rows if "malignant/test" in row]
+    data = painted_data.with_name("lesions-only.csv")
+    data.write_text("\n".join(rows) + "\n")
+    metadata = ModelMetadata.from_json((exported / "assets.extra" / "metadata.json").read_text())
+
+    scores = evaluate(load_predict_fn(exported), metadata, data, tmp_path / "cache")
+    report(exported, load_predict_fn(exported), data, tmp_path / "cache", tmp_path)
+
+    assert ("AUROC", "elsewhere") not in {(score.metric, score.subset) for score in scores}
+    assert ("sensitivity", "elsewhere") in {(score.metric, score.subset) for score in scores}
+    bare = render_card(dataclasses.replace(metadata, scores=tuple(scores)), exported)
+    assert "without pictures of anything else" in bare
+    assert "HAM10000" not in bare
+    assert "none-score.png" not in (tmp_path / "model-card.md").read_text()
+    assert "curves.png" not in (tmp_path / "model-card.md").read_text()
 
 
 def test_evaluation_decides_as_the_gateway_does():

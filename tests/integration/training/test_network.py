@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 from serving.contract import IMAGE_SHAPE
-from training.augment import augment, resize
+from training.augment import augment, compose, resize
 from training.config import Augmentation
 from training.graph import NetworkWeights, run_network
-from training.model import build_classifier, fold
+from training.model import CAFFE_MEAN, MEAN, STD, build_classifier, fold, take_normalised_rgb
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,61 @@ def test_augmentations_differ_between_pictures_and_stay_pixels(kind):
     assert augmented.min() >= 0
     assert augmented.max() <= 255
     assert not np.array_equal(augmented[0], augmented[1])
+
+
+def test_maps_are_composed_as_image_data_generator_does():
+    angle, (move_x, move_y), (scale_x, scale_y) = 0.3, (0.2, -0.1), (0.9, -1.1)
+    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    shift = np.array([[1, 0, move_x], [0, 1, move_y], [0, 0, 1]])
+
+    composed = compose(tf.constant([angle]), tf.constant([[move_x, move_y]]), tf.constant([[scale_x, scale_y]]))
+
+    np.testing.assert_allclose(composed[0], (rotation @ shift @ np.diag([scale_x, scale_y, 1]))[:2], atol=1e-6)
+
+
+def test_the_papers_pictures_are_turned_shifted_and_zoomed_by_its_ranges():
+    """A white dot and its neighbours on black, followed through many draws."""
+    tf.random.set_seed(5)
+    picture = np.zeros(IMAGE_SHAPE, np.uint8)
+    for x, y in ((112, 112), (152, 112), (112, 152)):
+        picture[y - 2 : y + 3, x - 2 : x + 3, {(112, 112): 0, (152, 112): 1, (112, 152): 2}[x, y]] = 255
+
+    images = augment(tf.constant(np.stack([picture] * 400)), 224, "paper").numpy()
+
+    rows, columns = np.mgrid[:224, :224]
+    weight = images.sum(axis=(1, 2))
+    whole = (weight > 0.6 * weight.max(axis=0)).all(axis=1)
+    centre = np.stack([(images * axis[None, :, :, None]).sum(axis=(1, 2)) / weight for axis in (columns, rows)], axis=-1)[whole]
+    along_x, along_y = centre[:, 1] - centre[:, 0], centre[:, 2] - centre[:, 0]
+    zoom_x, zoom_y = 40 / np.hypot(*along_x.T), 40 / np.hypot(*along_y.T)
+    degrees = np.degrees(np.arctan2(np.abs(along_y[:, 0]), np.abs(along_y[:, 1])))
+    assert len(centre) > 200
+    assert 0.84 < zoom_y.min() < 0.9
+    assert 1.1 < zoom_y.max() < 1.2
+    assert np.abs(zoom_x / zoom_y - 1).max() > 0.15
+    assert 15 < degrees.max() < 27
+    assert 0.3 < (along_x[:, 0] < 0).mean() < 0.7
+    assert (along_y[:, 1] > 0).all()
+    assert 30 < np.abs(centre[:, 0] - 112).max() < 60
+
+
+def test_keras_own_weights_answer_alike_in_our_normalisation():
+    network = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3))
+    first = keras.Model(network.input, network.get_layer("conv1_conv").output)
+    pixels = np.random.default_rng(3).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
+
+    expected = first(pixels[..., ::-1] - CAFFE_MEAN[::-1].astype(np.float32)).numpy()
+    take_normalised_rgb(network)
+    converted = first((pixels - MEAN.astype(np.float32)) / STD.astype(np.float32)).numpy()
+
+    # The border sees padding, which stands for another grey in each normalisation.
+    np.testing.assert_allclose(converted[:, 3:-3, 3:-3], expected[:, 3:-3, 3:-3], atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("weights", ["imagenette", "resnet50_notop.h5", ""])
+def test_weights_that_are_nothing_are_refused(weights):
+    with pytest.raises(ValueError, match="neither imagenet nor none"):
+        build_classifier(weights, freeze_batch_norm=True)
 
 
 def test_validation_pictures_are_only_resized():

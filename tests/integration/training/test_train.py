@@ -9,6 +9,7 @@ from PIL import Image
 from training.calibrate import load_network
 from training.config import Phase, paper
 from training.graph import run_batches
+from training.model import build_classifier
 from training.train import train
 
 
@@ -23,18 +24,47 @@ def test_a_run_leaves_weights_history_curves_and_its_configuration(trained_run):
         assert curves.size == (1200, 480)
 
 
-def test_an_interrupted_run_goes_on_after_its_last_whole_epoch(tiny_config, tmp_path):
+def test_an_interrupted_run_goes_on_from_its_last_whole_epoch(tiny_config, tmp_path):
+    run = tmp_path / "run"
     config = dataclasses.replace(tiny_config, ema_momentum=None, phases=(Phase(1, 32), Phase(1, 32)))
-    stopped = json.dumps([{"loss": 1.0, "accuracy": 0.5, "auc": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "val_auc": 0.5}])
-    train(dataclasses.replace(config, phases=(Phase(1, 32),)), tmp_path / "run")
-    (tmp_path / "run" / "config.json").write_text(config.to_json())
-    (tmp_path / "run" / "history.json").write_text(stopped)
+    train(dataclasses.replace(config, phases=(Phase(1, 32),)), run)
+    before = stored_head(run / "checkpoint.weights.h5")
+    # An interruption between the two files leaves the history one epoch ahead.
+    history = json.loads((run / "history.json").read_text())
+    (run / "history.json").write_text(json.dumps([*history, history[0]]))
+    # So slow that what the second epoch ends with is what it began with.
+    slow = dataclasses.replace(config, learning_rate=1e-9)
+    (run / "config.json").write_text(slow.to_json())
 
-    train(config, tmp_path / "run")
+    train(slow, run)
 
-    history = json.loads((tmp_path / "run" / "history.json").read_text())
-    assert len(history) == 2
-    assert history[0] == json.loads(stopped)[0]
+    assert np.abs(before).max() > 0
+    np.testing.assert_allclose(stored_head(run / "model.weights.h5"), before, atol=1e-6)
+    after = json.loads((run / "history.json").read_text())
+    assert len(after) == 2
+    assert after[0] == history[0]
+    assert after[1] != history[0]
+
+
+def test_averaged_weights_are_taken_on_when_a_run_resumes_between_two_phases(tiny_config, tmp_path):
+    """As Keras does it between the fits of a run that is not interrupted."""
+    run = tmp_path / "run"
+    train(dataclasses.replace(tiny_config, phases=(Phase(1, 32),)), run)
+    average = stored_head(run / "model.weights.h5")
+    assert np.abs(stored_head(run / "checkpoint.weights.h5") - average).max() > 1e-6
+    slow = dataclasses.replace(tiny_config, phases=(Phase(1, 32), Phase(1, 32)), learning_rate=1e-9)
+    (run / "config.json").write_text(slow.to_json())
+
+    train(slow, run)
+
+    np.testing.assert_allclose(stored_head(run / "checkpoint.weights.h5"), average, atol=1e-6)
+
+
+def stored_head(path):
+    """Kernel of the last layer: it starts at zero, so that training shows."""
+    classifier = build_classifier("none", freeze_batch_norm=True)
+    classifier.load_weights(path)
+    return classifier.get_layer("malignant").get_weights()[0]
 
 
 def test_another_configuration_does_not_overwrite_a_run(tiny_config, trained_run):

@@ -1,8 +1,10 @@
 import stat
 import sys
+from collections import Counter, defaultdict
 
 import pytest
 
+from training.data import load_examples
 from training.fetch import FetchError, fetch
 
 # As isic-cli 12 lays a download out; it needs the network, so its place on the PATH is taken.
@@ -33,23 +35,22 @@ def install(tmp_path, monkeypatch):
     return install
 
 
-def test_pictures_are_laid_out_by_class_and_split_by_lesion(install, tmp_path):
+def test_pictures_are_listed_with_a_split_for_each_lesion(install, tmp_path, capsys):
     install(STAND_IN)
 
-    fetch(tmp_path / "isic", limit=100)
+    examples = load_examples(fetch(tmp_path / "isic", limit=200))
 
-    sides = {(path.parent.parent.name, path.parent.name): set() for path in (tmp_path / "isic").glob("*/*/*.jpg")}
-    for path in (tmp_path / "isic").glob("*/*/*.jpg"):
-        sides[path.parent.parent.name, path.parent.name].add(path.stem)
-    assert {split for split, _ in sides} == {"train", "test"}
-    for label, kind in (("benign", "B"), ("malignant", "M")):
-        train, test = sides["train", label], sides["test", label]
-        assert len(train) + len(test) == 100
-        assert 8 <= len(test) <= 40
-        lesions = [
-            {int(name.removeprefix(f"ISIC_{kind}")) // 2 for name in side if int(name[6:]) % 10} for side in (train, test)
-        ]
-        assert not lesions[0] & lesions[1]
+    assert all(example.path.is_file() for example in examples)
+    assert Counter(example.label for example in examples) == {"benign": 200, "malignant": 200}
+    shares = Counter(example.split for example in examples)
+    assert 40 <= shares["test"] <= 120
+    assert 30 <= shares["val"] <= 100
+    splits = defaultdict(set)
+    for example in examples:
+        splits[example.group].add(example.split)
+    assert len(splits) < 300
+    assert all(len(found) == 1 for found in splits.values())
+    assert "40 pictures are of lesions unknown" in capsys.readouterr().out
 
 
 def test_a_missing_command_is_named_with_what_installs_it(tmp_path, monkeypatch):

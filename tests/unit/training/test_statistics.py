@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.statistics import auroc, bootstrap, expected_calibration_error, log_loss, share
+from training.statistics import auroc, bootstrap, expected_calibration_error, log_loss, reflect, share
 
 
 def test_interval_holds_the_true_share_and_narrows_with_n():
@@ -46,3 +46,18 @@ def test_calibration_error_is_zero_when_shares_equal_probabilities_and_their_gap
 
     assert expected_calibration_error(truth, np.full(100, 0.3))(np.arange(100)) == pytest.approx(0.0, abs=1e-12)
     assert expected_calibration_error(truth, np.full(100, 0.7))(np.arange(100)) == pytest.approx(0.4)
+
+
+def test_the_interval_of_the_calibration_error_holds_the_true_one():
+    """Each probability is too low by .02, so that is the true error; resampling adds noise, and noise adds error."""
+    rng = np.random.default_rng(21)
+    held = {"percentile": 0, "reflected": 0}
+    for _ in range(10):
+        probabilities = rng.uniform(0.0, 0.98, 2000)
+        metric = expected_calibration_error(rng.random(2000) < probabilities + 0.02, probabilities)
+        percentile = bootstrap(metric, [str(index) for index in range(2000)])
+        held["percentile"] += percentile.low <= 0.02 <= percentile.high
+        held["reflected"] += reflect(percentile).low <= 0.02 <= reflect(percentile).high
+
+    assert held["reflected"] >= 8
+    assert held["percentile"] <= 2
