@@ -8,7 +8,8 @@ from playwright.sync_api import sync_playwright
 
 from tests.e2e.visitor import Visitor
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+# Empty where Playwright has brought its own (scripts/test.sh).
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium") or None
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
