@@ -81,7 +81,7 @@ def model_server(
     port, rest_port = free_port(), free_port()
     command = [*(program or [sys.executable, "-m", "serving.embedded"]), f"--port={port}", f"--rest_api_port={rest_port}"]
     command += [f"--model_config_file={config}", "--monitoring_config_file=serving/config/monitoring.config"]
-    command += ["--allow_version_labels_for_unavailable_models=true", "--max_num_load_retries=0"]
+    command += ["--allow_version_labels_for_unavailable_models=true", "--max_num_load_retries=0", "--grpc_max_threads=96"]
     if batching:
         command += ["--enable_batching=true", f"--batching_parameters_file={batching}"]
     with running([*command, *flags], folder / "model-server.log") as started:

@@ -24,6 +24,9 @@ from serving.embedded.status import ServingError
 GRACE_S = 10.0
 """How long calls in flight may take after SIGTERM."""
 
+_LOOK_UP_S = 0.2
+"""How often the main thread looks whether a signal has come."""
+
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; 255 when the server cannot start, as the real one."""
@@ -44,24 +47,31 @@ def serve(flags: Flags, stopped: threading.Event) -> None:
     """Load the models, open the ports, wait, drain.
 
     Raises:
-        StartupError: a configuration file contradicts itself.
+        StartupError: a configuration file has a mistake.
         ServingError: a model does not load.
         OSError, RuntimeError: a port cannot be bound.
     """
+    # All before anything is started, so that a mistake in one ends the program with its text.
+    configs = read_model_configs(flags)
+    batching = read_batching(flags, os.cpu_count() or 1)
+    metrics_path = read_metrics_path(flags)
     metrics = Monitoring()
     catalogue = Catalogue(flags, metrics)
     with ExitStack() as cleanup:
-        batching = read_batching(flags, os.cpu_count() or 1)
         scheduler = BatchScheduler(batching, metrics) if batching else None
         if scheduler:
             cleanup.callback(scheduler.stop)
         cleanup.callback(catalogue.stop)
-        _start_models(catalogue, flags, stopped)
-        if stopped.is_set():
-            return
+        names = catalogue.configure(configs)
+        catalogue.start()
+        while not catalogue.wait_for(names, _LOOK_UP_S, "servable(s)"):
+            if stopped.is_set():
+                return
         # No message limit, as the real server: a batch of 32 pictures has 4.8 MB.
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
-        server = grpc.server(ThreadPoolExecutor(flags.grpc_max_threads), options=options)
+        # Without the second limit, calls beyond the threads would queue unseen and without end.
+        threads = flags.grpc_max_threads
+        server = grpc.server(ThreadPoolExecutor(threads), options=options, maximum_concurrent_rpcs=threads)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(catalogue, scheduler, metrics), server
         )
@@ -71,29 +81,15 @@ def serve(flags: Flags, stopped: threading.Event) -> None:
         cleanup.callback(lambda: server.stop(GRACE_S).wait())
         print(f"Running gRPC ModelServer at {flags.host}:{port} ...", flush=True)
         if flags.rest_api_port:
-            rest = make_rest_server(flags.host, flags.rest_api_port, catalogue, metrics, read_metrics_path(flags))
+            rest = make_rest_server(flags.host, flags.rest_api_port, catalogue, metrics, metrics_path)
             threading.Thread(target=rest.serve_forever, name="rest", daemon=True).start()
+            # In reverse: no more answers, then no more connections, while calls in flight finish.
+            cleanup.callback(rest.server_close)
             cleanup.callback(rest.shutdown)
             print(f"Exporting HTTP/REST API at:{flags.host}:{rest.server_port} ...", flush=True)
-        stopped.wait()
-
-
-def _start_models(catalogue: Catalogue, flags: Flags, stopped: threading.Event) -> None:
-    """In a thread of its own, so that a signal ends the wait for a version that never comes."""
-    failures: list[ServingError] = []
-
-    def start() -> None:
-        try:
-            catalogue.start(read_model_configs(flags))
-        except ServingError as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=start, name="startup", daemon=True)
-    thread.start()
-    while thread.is_alive() and not stopped.is_set():
-        thread.join(timeout=0.2)
-    if failures:
-        raise failures[0]
+        # Not one long wait: a signal that the kernel gives to a thread of TensorFlow or gRPC does not wake this one (observed).
+        while not stopped.wait(_LOOK_UP_S):
+            pass
 
 
 if __name__ == "__main__":

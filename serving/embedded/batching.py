@@ -14,7 +14,7 @@ import numpy.typing as npt
 from serving.embedded import monitoring
 from serving.embedded.config import Batching
 from serving.embedded.monitoring import Monitoring
-from serving.embedded.servable import Servable, Tensors
+from serving.embedded.servable import Servable, Tensors, runtime_name
 from serving.embedded.status import ServingError
 
 Outputs = dict[str, npt.NDArray[Any]]
@@ -78,13 +78,15 @@ class BatchScheduler:
             deadline: monotonic time after which nobody waits for the answer.
 
         Raises:
-            ServingError: the request cannot be batched or the queue is full.
+            ServingError: the request cannot be batched, the queue is full, or the server is stopping.
         """
         rows = self._check(inputs)
         task = _Task(inputs, rows, deadline, time.monotonic())
         with self._changed:
+            if self._stopping:
+                raise ServingError(grpc.StatusCode.UNAVAILABLE, "the model server is stopping")
             queue = self._queues.setdefault((servable.name, servable.version, signature, outputs), deque())
-            if not queue or queue[-1].closed or queue[-1].rows + rows > self._parameters.max_batch_size:
+            if not queue or not self._fits(queue[-1], servable, rows):
                 if len(queue) >= self._parameters.max_enqueued_batches:
                     raise ServingError(
                         grpc.StatusCode.UNAVAILABLE,
@@ -102,6 +104,10 @@ class BatchScheduler:
         self._metrics.observe(monitoring.INPUT_BATCH_SIZE, rows)
         return task.answer
 
+    def _fits(self, batch: _Batch, servable: Servable, rows: int) -> bool:
+        # The number alone does not tell: a version may have been unloaded and loaded again, from another folder.
+        return not batch.closed and batch.servable is servable and batch.rows + rows <= self._parameters.max_batch_size
+
     def _check(self, inputs: Tensors) -> int:
         if not inputs:
             raise _invalid("Batching Run() must have at least one input tensor")
@@ -118,15 +124,23 @@ class BatchScheduler:
         return rows
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            try:
-                answers = self._run(batch)
-            except ServingError as error:
-                for task in batch.tasks:
-                    task.answer.set_exception(error)
-            else:
-                for task, answer in zip(batch.tasks, answers, strict=True):
-                    task.answer.set_result(answer)
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Answer one batch. A call of its own, so that a thread without work holds on to no version."""
+        batch = self._next()
+        if batch is None:
+            return False
+        try:
+            answers = self._run(batch)
+        except Exception as error:  # noqa: BLE001  (the edge of a thread: whatever it is, somebody waits for it)
+            for task in batch.tasks:
+                task.answer.set_exception(error)
+        else:
+            for task, answer in zip(batch.tasks, answers, strict=True):
+                task.answer.set_result(answer)
+        return True
 
     def _next(self) -> _Batch | None:
         """Wait for a batch that is full, or has waited its time."""
@@ -178,7 +192,7 @@ class BatchScheduler:
 def _join(alias: str, tasks: list[_Task], padding: int) -> npt.NDArray[Any]:
     """Rows of all tasks, and the first row so often that the batch has an allowed size."""
     parts = [task.inputs[alias] for task in tasks]
-    kinds = sorted({part.dtype.name for part in parts})
+    kinds = list(dict.fromkeys(runtime_name(part.dtype) for part in parts))
     if len(kinds) > 1:
         raise ServingError(
             grpc.StatusCode.INTERNAL,

@@ -1,99 +1,112 @@
 """Which versions are loaded: polls the folders, loads before it unloads, resolves names, versions and labels."""
 
 import logging
+import math
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2, model_pb2
+from tensorflow_serving.apis import model_pb2
 
 from serving.embedded.config import ModelConfig
 from serving.embedded.flags import Flags
 from serving.embedded.monitoring import Monitoring
 from serving.embedded.servable import Servable
 from serving.embedded.status import ServingError
-from serving.embedded.versions import choose_versions, find_versions
+from serving.embedded.versions import (
+    Records,
+    State,
+    VersionRecord,
+    choose_versions,
+    find_failure,
+    find_surplus,
+    find_versions,
+    is_decided,
+    plan_loads,
+)
 
-State = get_model_status_pb2.ModelVersionStatus
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class VersionRecord:
-    """What became of one version.
-
-    Attributes:
-        state: a value of ModelVersionStatus.State.
-        servable: while it answers, None otherwise. A request that has it keeps it alive to its end.
-        error: why it ended, None otherwise.
-    """
-
-    state: int
-    servable: Servable | None = None
-    error: ServingError | None = None
 
 
 class Catalogue:
     """The models of one server.
 
-    Availability before freshness: an unwanted version goes only once a wanted one is available. A version that failed is not
-    tried again by itself; only a higher number helps, as with the real server.
+    Availability before freshness: an unwanted version goes only once a wanted one is available. One thread polls and loads. All
+    others read, or leave a configuration for it, so that no label and no request ever waits for a load or a retry.
     """
 
     def __init__(self, flags: Flags, metrics: Monitoring) -> None:
         self._flags = flags
         self._metrics = metrics
-        # Loading takes long and is done by one thread at a time; looking up must never wait for it.
-        self._loading = threading.Lock()
-        self._lock = threading.Lock()
+        # Guards what follows, and is never held while a folder is read or a version is loaded.
+        self._changed = threading.Condition()
         self._configs: dict[str, ModelConfig] = {}
         self._labels: dict[str, dict[str, int]] | None = None
-        self._records: dict[str, dict[int, VersionRecord]] = {}
-        self._stop = threading.Event()
+        self._records: dict[str, Records] = {}
+        self._has_news = False
+        self._stopping = False
         self._poller = threading.Thread(target=self._keep_polling, name="version-poller", daemon=True)
 
-    def start(self, configs: Sequence[ModelConfig]) -> None:
-        """Load the first versions, waiting until every model has one, then keep polling.
-
-        Raises:
-            ServingError: a version failed to load, or a label names one that is not there.
-        """
-        self.reload(configs, at_startup=True)
+    def start(self) -> None:
+        """Begin to poll and to load."""
         self._poller.start()
 
     def stop(self) -> None:
-        """End the polling. Requests in flight keep their version."""
-        self._stop.set()
+        """End the polling, after the load it is in. Requests in flight keep their version."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
         if self._poller.is_alive():
             self._poller.join()
 
-    def reload(self, configs: Sequence[ModelConfig], at_startup: bool = False) -> None:
-        """Serve these models and no others; waits for new models only.
+    def configure(self, configs: Sequence[ModelConfig]) -> list[str]:
+        """Serve these models and no others; labels hold at once, versions follow.
+
+        Returns:
+            Names of the models that are new.
 
         Raises:
-            ServingError: FAILED_PRECONDITION for a label on a version that is not available, UNKNOWN for a new model that does
-                not load.
+            ServingError: FAILED_PRECONDITION for a label on a version that is not available.
         """
-        with self._loading:
+        with self._changed:
             labels = self._check_labels(configs)
-            with self._lock:
-                new = [config.name for config in configs if config.name not in self._configs]
-                self._configs = {config.name: config for config in configs}
-                # A server that was never given a label says so to whoever asks for one.
-                if labels or self._labels is not None:
-                    self._labels = labels
-                for name in self._records.keys() - self._configs.keys():
-                    del self._records[name]
-            for name in new:
-                self._wait_for_version(name)
-            failed = self._failures(new)
-            if failed:
-                what = "servable(s)" if at_startup else "model(s)"
-                raise ServingError(
-                    grpc.StatusCode.UNKNOWN, f"{len(failed)} {what} did not become available: {{{''.join(failed)}}}"
-                )
+            new = [config.name for config in configs if config.name not in self._configs]
+            self._configs = {config.name: config for config in configs}
+            # A server that was never given a label says so to whoever asks for one.
+            if labels or self._labels is not None:
+                self._labels = labels
+            for name in self._records.keys() - self._configs.keys():
+                del self._records[name]
+            self._has_news = True
+            self._changed.notify_all()
+        return new
+
+    def wait_for(self, names: Collection[str], timeout_s: float, what: str) -> bool:
+        """Whether each of these models has an available version within that time, or is no longer configured.
+
+        Args:
+            names: models.
+            timeout_s: how long to wait at most.
+            what: the real server's word for them in its error.
+
+        Raises:
+            ServingError: UNKNOWN when they are all decided and one has failed in all its versions, for good.
+        """
+        with self._changed:
+            if not self._changed.wait_for(
+                lambda: all(name not in self._configs or is_decided(self._records.get(name, {})) for name in names), timeout_s
+            ):
+                return False
+            failures = [(name, *failure) for name in names if (failure := find_failure(self._records.get(name, {})))]
+        if failures:
+            text = "".join(
+                f"{{{{name: {name} version: {version}}} due to error: {error}}}, " for name, version, error in failures
+            )
+            raise ServingError(grpc.StatusCode.UNKNOWN, f"{len(failures)} {what} did not become available: {{{text}}}")
+        return True
 
     def resolve(self, spec: model_pb2.ModelSpec) -> Servable:
         """The version that a request asks for by number, by label, or as the latest.
@@ -102,13 +115,11 @@ class Catalogue:
             ServingError: with the real server's text.
         """
         if not spec.name:
-            raise _error(grpc.StatusCode.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "ModelSpec has no name specified.")
         choice = spec.WhichOneof("version_choice")
-        with self._lock:
+        with self._changed:
             ready = {
-                version: record.servable
-                for version, record in self._records.get(spec.name, {}).items()
-                if record.servable is not None
+                version: record.servable for version, record in self._records.get(spec.name, {}).items() if record.servable
             }
             if choice == "version":
                 version = spec.version.value
@@ -116,10 +127,10 @@ class Catalogue:
                 version = self._version_of_label(spec.name, spec.version_label)
             else:
                 if not ready:
-                    raise _error(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
+                    raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
                 version = max(ready)
         if version not in ready:
-            raise _error(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({spec.name}, {version})")
+            raise ServingError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Specific({spec.name}, {version})")
         return ready[version]
 
     def statuses(self, name: str, version: int | None) -> list[tuple[int, VersionRecord]]:
@@ -128,21 +139,22 @@ class Catalogue:
         Raises:
             ServingError: NOT_FOUND.
         """
-        with self._lock:
-            records = sorted(self._records.get(name, {}).items(), reverse=True)
+        with self._changed:
+            found = self._records.get(name, {})
+            records = [(number, replace(found[number])) for number in sorted(found, reverse=True)]
         if not records:
-            raise _error(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
+            raise ServingError(grpc.StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
         if version is not None:
             records = [(number, record) for number, record in records if number == version]
             if not records:
-                raise _error(grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}")
+                raise ServingError(grpc.StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}")
         return records
 
     def _version_of_label(self, name: str, label: str) -> int:
         if self._labels is None:
-            raise _error(grpc.StatusCode.UNAVAILABLE, f"Model labels does not init yet.{label}")
+            raise ServingError(grpc.StatusCode.UNAVAILABLE, f"Model labels does not init yet.{label}")
         if label not in self._labels.get(name, {}):
-            raise _error(grpc.StatusCode.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"Unrecognized servable version label: {label}")
         return self._labels[name][label]
 
     def _check_labels(self, configs: Sequence[ModelConfig]) -> dict[str, dict[str, int]]:
@@ -150,11 +162,11 @@ class Catalogue:
         for name, versions in labels.items():
             for label, version in versions.items():
                 record = self._records.get(name, {}).get(version)
-                if record is not None and record.servable is not None:
+                if record and record.servable:
                     continue
                 held = (self._labels or {}).get(name, {}).get(label, version)
                 if not self._flags.allow_version_labels_for_unavailable_models or held != version:
-                    raise _error(
+                    raise ServingError(
                         grpc.StatusCode.FAILED_PRECONDITION,
                         f"Request to assign label to version {version} of model {name}, which is not currently available for "
                         "inference",
@@ -162,84 +174,76 @@ class Catalogue:
         return labels
 
     def _keep_polling(self) -> None:
-        wait = self._flags.file_system_poll_wait_seconds
-        while wait > 0 and not self._stop.wait(wait):
-            with self._loading:
-                for name in list(self._configs):
-                    self._poll(name)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._has_news or self._stopping, self._pause_s())
+                if self._stopping:
+                    return
+                self._has_news = False
+                configs = list(self._configs.values())
+            for config in configs:
+                self._poll(config)
 
-    def _wait_for_version(self, name: str) -> None:
-        while not self._stop.is_set():
-            self._poll(name)
-            if self._records.get(name):
-                return
-            self._stop.wait(max(self._flags.file_system_poll_wait_seconds, 0.1))
+    def _pause_s(self) -> float:
+        """Until the next poll or the next retry; never nothing, for a folder that cannot be read leaves its retry due."""
+        period = self._flags.file_system_poll_wait_seconds
+        dues = [record.due for records in self._records.values() for record in records.values() if record.is_pending]
+        pause = min(period if period > 0 else math.inf, min(dues, default=math.inf) - time.monotonic())
+        return min(max(pause, 0.1), threading.TIMEOUT_MAX)
 
-    def _poll(self, name: str) -> None:
-        config = self._configs[name]
+    def _poll(self, config: ModelConfig) -> None:
         try:
             found = find_versions(config.base_path)
-        except OSError as error:
-            _log.error("Could not find base path %s for servable %s with error %s", config.base_path, name, error)
+        except (OSError, ValueError) as error:
+            _log.error("Could not find base path %s for servable %s with error %s", config.base_path, config.name, error)
             return
         if not found:
-            _log.warning(
-                "No versions of servable %s found under base path %s. Did you forget to name your leaf directory as a number "
-                "(eg. '/1/')?",
-                name,
-                config.base_path,
-            )
+            hint = "Did you forget to name your leaf directory as a number (eg. '/1/')?"
+            _log.warning("No versions of servable %s found under base path %s. %s", config.name, config.base_path, hint)
         wanted = choose_versions(found, config.policy)
-        records = self._records.setdefault(name, {})
-        for version in sorted(
-            wanted.keys() - {version for version, record in records.items() if _is_settled(record)}, reverse=True
-        ):
-            self._load(name, version, wanted[version])
-        available = {version for version, record in records.items() if record.servable is not None}
-        if available & wanted.keys() or not wanted:
-            for version in sorted(available - wanted.keys()):
-                self._unload(name, version)
-
-    def _load(self, name: str, version: int, path: Path) -> None:
-        self._record(name, version, VersionRecord(State.LOADING))
-        error: ServingError | None = None
-        for attempt in range(1 + self._flags.max_num_load_retries):
-            if attempt and self._stop.wait(self._flags.load_retry_interval_micros / 1e6):
+        with self._changed:
+            if not self._is_current(config):
                 return
-            try:
-                servable = Servable(name, version, path)
-                if self._flags.enable_model_warmup:
-                    servable.warm_up(path, self._metrics)
-            except ServingError as failure:
-                error = failure
-                _log.warning("Loading servable {name: %s version: %d} failed: %s", name, version, failure.message)
+            records = self._records.setdefault(config.name, {})
+            due = plan_loads(records, wanted)
+        # Each once in a pass: what a broken version needs in retries must not keep a good one waiting.
+        for version in due:
+            self._load(config, version, records[version], wanted[version])
+        with self._changed:
+            if not self._is_current(config):
+                return
+            for version in find_surplus(records, wanted):
+                records[version] = VersionRecord(State.END)
+                _log.info("Unloaded servable version {name: %s version: %d}", config.name, version)
+
+    def _load(self, config: ModelConfig, version: int, record: VersionRecord, path: Path) -> None:
+        with self._changed:
+            if self._stopping or not self._is_current(config):
+                return
+            record.state = State.LOADING
+        result = self._try_to_load(config.name, version, path)
+        with self._changed:
+            if isinstance(result, Servable):
+                record.state, record.servable = State.AVAILABLE, result
             else:
-                self._record(name, version, VersionRecord(State.AVAILABLE, servable))
-                _log.info("Successfully loaded servable version {name: %s version: %d}", name, version)
-                return
-        self._record(name, version, VersionRecord(State.END, error=error))
+                record.fail(result, self._flags.max_num_load_retries, self._flags.load_retry_interval_micros / 1e6)
+            self._changed.notify_all()
 
-    def _unload(self, name: str, version: int) -> None:
-        self._record(name, version, VersionRecord(State.END))
-        _log.info("Unloaded servable version {name: %s version: %d}", name, version)
+    def _try_to_load(self, name: str, version: int, path: Path) -> Servable | ServingError:
+        try:
+            servable = Servable(name, version, path)
+            if self._flags.enable_model_warmup:
+                servable.warm_up(path, self._metrics)
+        except ServingError as failure:
+            error = failure
+        except Exception as failure:  # noqa: BLE001  (a damaged version can raise anything, and the polling must outlive it)
+            error = ServingError(grpc.StatusCode.UNKNOWN, f"{type(failure).__name__}: {failure}")
+        else:
+            _log.info("Successfully loaded servable version {name: %s version: %d}", name, version)
+            return servable
+        _log.warning("Loading servable {name: %s version: %d} failed: %s", name, version, error)
+        return error
 
-    def _record(self, name: str, version: int, record: VersionRecord) -> None:
-        with self._lock:
-            self._records.setdefault(name, {})[version] = record
-
-    def _failures(self, names: Sequence[str]) -> list[str]:
-        return [
-            f"{{{{name: {name} version: {version}}} due to error: {record.error.code.name}: {record.error.message}}}, "
-            for name in names
-            for version, record in self._records.get(name, {}).items()
-            if record.error is not None
-        ]
-
-
-def _is_settled(record: VersionRecord) -> bool:
-    """Loaded, or failed for good; a version that was unloaded may come back."""
-    return record.servable is not None or record.error is not None
-
-
-def _error(code: grpc.StatusCode, message: str) -> ServingError:
-    return ServingError(code, message)
+    def _is_current(self, config: ModelConfig) -> bool:
+        """False once a reload has replaced it; the next pass follows at once and has the new one."""
+        return self._configs.get(config.name) is config

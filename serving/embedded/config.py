@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 from google.protobuf import text_format
+from google.protobuf.message import Message
 from tensorflow_serving.config import model_server_config_pb2
 from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
 
@@ -15,6 +17,7 @@ from serving.embedded.status import ServingError
 
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 PLATFORM = "tensorflow"
+_Message = TypeVar("_Message", bound=Message)
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,13 @@ def read_model_configs(flags: Flags) -> list[ModelConfig]:
 
     Raises:
         ServingError: as a reload with the same list would give.
+        StartupError, OSError: the file cannot be read.
     """
+    message = model_server_config_pb2.ModelServerConfig()
     if flags.model_config_file is None:
-        return [
-            ModelConfig(
-                flags.model_name, Path(flags.model_base_path), FileSystemStoragePathSourceConfig.ServableVersionPolicy(), {}
-            )
-        ]
-    message = text_format.Parse(flags.model_config_file.read_text(), model_server_config_pb2.ModelServerConfig())
+        message.model_config_list.config.add(name=flags.model_name, base_path=flags.model_base_path, model_platform=PLATFORM)
+    else:
+        _read(flags.model_config_file, message)
     return validate_models(message.model_config_list.config)
 
 
@@ -83,13 +85,20 @@ def read_batching(flags: Flags, processors: int) -> Batching | None:
     """Batching parameters, or None when batching is off.
 
     Raises:
-        StartupError: the last allowed batch size is not the largest batch.
+        StartupError: the file has a mistake, asks for what this server lacks, or contradicts itself.
+        OSError: the file cannot be read.
     """
     if not flags.enable_batching:
         return None
     message = settings_pb2.BatchingParameters()
     if flags.batching_parameters_file:
-        text_format.Parse(flags.batching_parameters_file.read_text(), message)
+        _read(flags.batching_parameters_file, message)
+    # They change answers, so that passing over them in silence would be wrong.
+    asked = {"pad_variable_length_inputs": message.pad_variable_length_inputs}
+    asked["enable_large_batch_splitting"] = message.enable_large_batch_splitting.value
+    for name, is_asked in asked.items():
+        if is_asked:
+            raise StartupError(f"the embedded model server has no {name}")
     largest = message.max_batch_size.value if message.HasField("max_batch_size") else 1000
     allowed = tuple(message.allowed_batch_sizes)
     if allowed and allowed[-1] != largest:
@@ -107,13 +116,24 @@ def read_batching(flags: Flags, processors: int) -> Batching | None:
 
 
 def read_metrics_path(flags: Flags) -> str | None:
-    """Path of the Prometheus page, or None when it is off."""
+    """Path of the Prometheus page, or None when it is off.
+
+    Raises:
+        StartupError, OSError: the file cannot be read.
+    """
     if flags.monitoring_config_file is None:
         return None
-    message = text_format.Parse(flags.monitoring_config_file.read_text(), settings_pb2.MonitoringConfig())
+    message = _read(flags.monitoring_config_file, settings_pb2.MonitoringConfig())
     if not message.prometheus_config.enable:
         return None
     return message.prometheus_config.path or DEFAULT_METRICS_PATH
+
+
+def _read(file: Path, message: _Message) -> _Message:
+    try:
+        return text_format.Parse(file.read_text(), message)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise StartupError(f"Invalid protobuf file: '{file}': {error}") from error
 
 
 def _invalid(message: str) -> ServingError:

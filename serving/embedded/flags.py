@@ -1,6 +1,7 @@
 """The command line, spelt as tensorflow_model_server spells it. Only --host is ours."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,15 +45,15 @@ def parse_flags(argv: Sequence[str]) -> Flags:
     parser.add_argument("--model_name", default="default")
     parser.add_argument("--model_base_path", default="")
     parser.add_argument("--model_config_file", type=Path)
-    parser.add_argument("--enable_batching", type=_boolean, default=False)
+    _add_switch(parser, "--enable_batching", default=False)
     parser.add_argument("--batching_parameters_file", type=Path)
     parser.add_argument("--monitoring_config_file", type=Path)
-    parser.add_argument("--grpc_max_threads", type=int, default=96)
+    parser.add_argument("--grpc_max_threads", type=int, default=4 * (os.cpu_count() or 1), help="calls at a time")
     parser.add_argument("--file_system_poll_wait_seconds", type=float, default=1.0)
     parser.add_argument("--max_num_load_retries", type=int, default=5)
     parser.add_argument("--load_retry_interval_micros", type=int, default=60_000_000)
-    parser.add_argument("--enable_model_warmup", type=_boolean, default=True)
-    parser.add_argument("--allow_version_labels_for_unavailable_models", type=_boolean, default=False)
+    _add_switch(parser, "--enable_model_warmup", default=True)
+    _add_switch(parser, "--allow_version_labels_for_unavailable_models", default=False)
     flags = Flags(**vars(parser.parse_args(argv)))
     if not flags.model_base_path and flags.model_config_file is None:
         raise StartupError("Both server_options.model_base_path and server_options.model_config_file are empty!")
@@ -61,6 +62,11 @@ def parse_flags(argv: Sequence[str]) -> Flags:
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )
     return flags
+
+
+def _add_switch(parser: argparse.ArgumentParser, name: str, *, default: bool) -> None:
+    """`--name` alone is `--name=true`."""
+    parser.add_argument(name, type=_boolean, nargs="?", const=True, default=default)
 
 
 def _boolean(text: str) -> bool:

@@ -7,6 +7,9 @@ from serving.embedded.catalogue import Catalogue
 from serving.embedded.config import validate_models
 from serving.embedded.status import ServingError, abort
 
+_LOOK_UP_S = 1.0
+"""How often a reload that waits for a new model looks whether its caller is still there; it holds one of the call threads."""
+
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
     """What operators and probes call."""
@@ -30,7 +33,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
     def HandleReloadConfigRequest(  # noqa: N802  (gRPC's name)
         self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Serve another list of models, or the same with other labels or policies."""
+        """Serve another list of models, or the same with other labels or policies; waits for new models only."""
         try:
             if request.config.WhichOneof("config") != "model_config_list":
                 raise ServingError(
@@ -38,7 +41,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
                     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
                     "supported",
                 )
-            self._catalogue.reload(validate_models(request.config.model_config_list.config))
+            new = self._catalogue.configure(validate_models(request.config.model_config_list.config))
+            while not self._catalogue.wait_for(new, _LOOK_UP_S, "model(s)"):
+                if not context.is_active():
+                    raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         except ServingError as error:
             abort(context, error)
         response = model_management_pb2.ReloadConfigResponse()

@@ -1,5 +1,6 @@
 """PredictionService: Predict and GetModelMetadata."""
 
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -7,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from google.protobuf import any_pb2
@@ -29,6 +29,18 @@ from serving.embedded.status import ServingError, abort
 
 SIGNATURE_FIELD = "signature_def"
 _FOREVER_S = 365 * 24 * 3600.0
+"""A call without a deadline has some 292 years left, more than a lock can be asked to wait."""
+_TYPED_FIELDS = {
+    "float32": "float_val",
+    "float64": "double_val",
+    "bool": "bool_val",
+    "object": "string_val",
+    "int64": "int64_val",
+    "uint32": "uint32_val",
+    "uint64": "uint64_val",
+} | dict.fromkeys(("int8", "int16", "int32", "uint8", "uint16"), "int_val")
+"""Where TensorProto keeps the values of a numpy type."""
+_log = logging.getLogger(__name__)
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
@@ -50,8 +62,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             signature, definition = servable.signature(request.model_spec.signature_name)
             inputs = read_inputs(request, definition)
             wanted = _wanted_outputs(request, definition)
-            remaining = context.time_remaining()
-            outputs = self._run(servable, signature, inputs, wanted, _FOREVER_S if remaining is None else remaining)
+            remaining_s = min(context.time_remaining(), _FOREVER_S)
+            outputs = self._run(servable, signature, inputs, wanted, remaining_s)
             response = predict_pb2.PredictResponse(
                 model_spec=model_pb2.ModelSpec(name=name, signature_name=signature),
                 outputs={alias: _to_tensor(outputs[alias]) for alias in wanted},
@@ -130,33 +142,26 @@ def _wanted_outputs(request: predict_pb2.PredictRequest, definition: meta_graph_
 
 def _to_tensor(value: npt.NDArray[Any]) -> tensor_pb2.TensorProto:
     """Typed fields such as float_val, the real server's default; TensorFlow's own function would write tensor_content."""
+    field = _TYPED_FIELDS.get(value.dtype.name)
+    if field is None:
+        return tf.make_tensor_proto(value)
     tensor = tensor_pb2.TensorProto(dtype=tf.dtypes.as_dtype(value.dtype).as_datatype_enum)
     for size in value.shape:
         tensor.tensor_shape.dim.add(size=size)
-    values = value.ravel().tolist()
-    match value.dtype.kind:
-        case "f" if value.dtype == np.float32:
-            tensor.float_val.extend(values)
-        case "f" if value.dtype == np.float64:
-            tensor.double_val.extend(values)
-        case "b":
-            tensor.bool_val.extend(values)
-        case "i" if value.dtype == np.int64:
-            tensor.int64_val.extend(values)
-        case "i" | "u" if value.dtype.itemsize < np.dtype(np.int64).itemsize:
-            tensor.int_val.extend(values)
-        case "O":
-            tensor.string_val.extend(values)
-        case _:
-            return tf.make_tensor_proto(value)
+    getattr(tensor, field).extend(value.ravel().tolist())
     return tensor
 
 
 @contextmanager
 def _counted(metrics: Monitoring, name: str, context: grpc.ServicerContext) -> Iterator[None]:
+    failure: ServingError | None = None
     try:
         yield
     except ServingError as error:
-        metrics.count(monitoring.REQUEST_COUNT, model_name=name, status=error.code.name)
-        abort(context, error)
-    metrics.count(monitoring.REQUEST_COUNT, model_name=name, status="OK")
+        failure = error
+    except Exception as error:  # noqa: BLE001  (the edge of a call: gRPC would answer for us, uncounted)
+        _log.exception("Predict failed")
+        failure = ServingError(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")
+    metrics.count(monitoring.REQUEST_COUNT, model_name=name, status=failure.code.name if failure else "OK")
+    if failure:
+        abort(context, failure)

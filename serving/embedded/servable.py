@@ -1,5 +1,7 @@
 """One loaded version: its signatures, what they take, how they run, its warm-up."""
 
+import math
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +24,10 @@ DEFAULT_SIGNATURE = "serving_default"
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_WARMUP_RECORDS = 1000
 _SERVE_TAG = "serve"
+_RUNTIME_NAMES = {"float16": "half", "float32": "float", "float64": "double"}
+"""Types that the runtime's texts call otherwise than Python does."""
+_PYTHON_PREFIX = re.compile(r"Graph execution error:\n\n(?:Detected at node .*\n(?:<stack traces unavailable>\n|  .*\n)*)*")
+_PYTHON_SUFFIX = re.compile(r" \[Op:\w+\](?: name: .*)?$")
 
 Tensors = Mapping[str, npt.NDArray[Any]]
 
@@ -68,23 +74,24 @@ class Servable:
             ServingError: what the runtime says, with its code.
         """
         definition = self.signature_defs[signature]
+        if signature not in self._loaded.signatures:
+            # The SavedModel lists its initialiser among the signatures; nobody can run it.
+            raise _invalid(f'Signature "{signature}" cannot be run')
         for index, alias in enumerate(sorted(inputs)):
-            expected = tf.dtypes.as_dtype(definition.inputs[alias].dtype)
-            given = tf.dtypes.as_dtype(inputs[alias].dtype)
+            expected = runtime_name(definition.inputs[alias].dtype)
+            given = runtime_name(inputs[alias].dtype)
             if given != expected:
-                raise ServingError(
-                    grpc.StatusCode.INVALID_ARGUMENT, f"Expects arg[{index}] to be {expected.name} but {given.name} is provided"
-                )
-        tensors = {alias: tf.constant(value) for alias, value in inputs.items()}
+                raise _invalid(f"Expects arg[{index}] to be {expected} but {given} is provided")
         try:
+            tensors = {alias: tf.constant(value) for alias, value in inputs.items()}
             outputs = self._loaded.signatures[signature](**tensors)
+            # A lone string comes as bytes; as an array of objects it keeps its trailing zeros.
+            return {alias: np.asarray(value.numpy(), value.dtype.as_numpy_dtype) for alias, value in outputs.items()}
         except tf.errors.OpError as error:
-            code = next(code for code in grpc.StatusCode if code.value[0] == error.error_code)
-            raise ServingError(code, error.message) from error
+            raise _from_runtime(error) from error
         except (TypeError, ValueError) as error:
             # Shapes that the traced function refuses before the runtime sees them.
-            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
-        return {alias: value.numpy() for alias, value in outputs.items()}
+            raise _invalid(str(error)) from error
 
     def warm_up(self, path: Path, metrics: Monitoring) -> None:
         """Replay the version's recorded requests, if it has any.
@@ -101,6 +108,8 @@ class Servable:
         except tf.errors.DataLossError as error:
             message = f"{error.message}. Please verify your warmup data is in TFRecord format."
             raise ServingError(grpc.StatusCode.DATA_LOSS, message) from error
+        except tf.errors.OpError as error:
+            raise _from_runtime(error) from error
         elapsed = (time.perf_counter() - started) * 1e6
         metrics.observe(monitoring.WARMUP_LATENCY, elapsed, model_path=str(path), status="OK")
         for _ in range(count):
@@ -169,9 +178,32 @@ def _parse(alias: str, tensor: tensor_pb2.TensorProto) -> npt.NDArray[Any]:
         if tensor.tensor_content:
             # Without a copy; TensorFlow's own parser takes ten times as long over a batch of pictures.
             return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
+        _cut_values(tensor, math.prod(shape))
         return np.asarray(tf.make_ndarray(tensor))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
+        # Types without an array, sizes without the memory for one.
         raise _invalid(f"tensor parsing error: {alias}") from error
+
+
+def _cut_values(tensor: tensor_pb2.TensorProto, count: int) -> None:
+    """Drop what the shape has no room for, as the real server does; TensorFlow's parser would refuse the tensor."""
+    for field, values in tensor.ListFields():
+        if field.name.endswith("complex_val"):
+            del values[2 * count :]
+        elif field.name.endswith("_val") and field.is_repeated:
+            del values[count:]
+
+
+def runtime_name(dtype: object) -> str:
+    """What the runtime calls a type: `float`, not `float32`."""
+    name: str = tf.dtypes.as_dtype(dtype).name
+    return _RUNTIME_NAMES.get(name, name)
+
+
+def _from_runtime(error: Any) -> ServingError:
+    """The runtime's code and its text, without what TensorFlow for Python puts around it."""
+    code = next(code for code in grpc.StatusCode if code.value[0] == error.error_code)
+    return ServingError(code, _PYTHON_SUFFIX.sub("", _PYTHON_PREFIX.sub("", error.message)))
 
 
 def _invalid(message: str) -> ServingError:

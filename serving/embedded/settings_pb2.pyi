@@ -25,7 +25,7 @@ class Truth(_message.Message):
     def __init__(self, value: _Optional[bool] = ...) -> None: ...
 
 class BatchingParameters(_message.Message):
-    __slots__ = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads", "thread_pool_name", "allowed_batch_sizes", "pad_variable_length_inputs")
+    __slots__ = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads", "thread_pool_name", "allowed_batch_sizes", "pad_variable_length_inputs", "enable_large_batch_splitting", "max_execution_batch_size")
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     BATCH_TIMEOUT_MICROS_FIELD_NUMBER: _ClassVar[int]
     MAX_ENQUEUED_BATCHES_FIELD_NUMBER: _ClassVar[int]
@@ -33,14 +33,18 @@ class BatchingParameters(_message.Message):
     THREAD_POOL_NAME_FIELD_NUMBER: _ClassVar[int]
     ALLOWED_BATCH_SIZES_FIELD_NUMBER: _ClassVar[int]
     PAD_VARIABLE_LENGTH_INPUTS_FIELD_NUMBER: _ClassVar[int]
+    ENABLE_LARGE_BATCH_SPLITTING_FIELD_NUMBER: _ClassVar[int]
+    MAX_EXECUTION_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     max_batch_size: Int64
     batch_timeout_micros: Int64
     max_enqueued_batches: Int64
     num_batch_threads: Int64
     thread_pool_name: Text
     allowed_batch_sizes: _containers.RepeatedScalarFieldContainer[int]
-    pad_variable_length_inputs: Truth
-    def __init__(self, max_batch_size: _Optional[_Union[Int64, _Mapping]] = ..., batch_timeout_micros: _Optional[_Union[Int64, _Mapping]] = ..., max_enqueued_batches: _Optional[_Union[Int64, _Mapping]] = ..., num_batch_threads: _Optional[_Union[Int64, _Mapping]] = ..., thread_pool_name: _Optional[_Union[Text, _Mapping]] = ..., allowed_batch_sizes: _Optional[_Iterable[int]] = ..., pad_variable_length_inputs: _Optional[_Union[Truth, _Mapping]] = ...) -> None: ...
+    pad_variable_length_inputs: bool
+    enable_large_batch_splitting: Truth
+    max_execution_batch_size: Int64
+    def __init__(self, max_batch_size: _Optional[_Union[Int64, _Mapping]] = ..., batch_timeout_micros: _Optional[_Union[Int64, _Mapping]] = ..., max_enqueued_batches: _Optional[_Union[Int64, _Mapping]] = ..., num_batch_threads: _Optional[_Union[Int64, _Mapping]] = ..., thread_pool_name: _Optional[_Union[Text, _Mapping]] = ..., allowed_batch_sizes: _Optional[_Iterable[int]] = ..., pad_variable_length_inputs: _Optional[bool] = ..., enable_large_batch_splitting: _Optional[_Union[Truth, _Mapping]] = ..., max_execution_batch_size: _Optional[_Union[Int64, _Mapping]] = ...) -> None: ...
 
 class PrometheusConfig(_message.Message):
     __slots__ = ("enable", "path")
