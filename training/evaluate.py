@@ -10,7 +10,7 @@ import tensorflow as tf
 from serving.contract import IMAGES_INPUT, NONE_SCORE_OUTPUT, PREDICT_SIGNATURE, PROBABILITIES_OUTPUT
 from serving.metadata import Estimate, ModelMetadata, Score, Thresholds
 from training.data import Example, load_examples, load_pixels, select
-from training.statistics import Floats, Rows, auroc, bootstrap, expected_calibration_error, log_loss, reflect, share
+from training.statistics import Floats, Rows, auroc, bootstrap, bootstrap_share, expected_calibration_error, log_loss, reflect
 
 BATCH_SIZE = 32
 SENT_TO_NONE = ("out_of_scope", "uncertain")
@@ -117,8 +117,10 @@ class _Table:
             self.scores.append(Score("ECE", subset, reflect(bootstrap(metric, self._groups[chosen]))))
 
     def add_share(self, metric: str, subset: str, rows: Mask, hits: Mask) -> None:
-        """The share of hits among the chosen rows."""
-        self.add(metric, subset, rows, lambda chosen: share(hits[chosen]))
+        """The share of hits among the chosen rows, unless there are none."""
+        chosen = np.flatnonzero(rows)
+        if len(chosen):
+            self.scores.append(Score(metric, subset, bootstrap_share(hits[chosen], self._groups[chosen])))
 
 
 def _score_lesions(

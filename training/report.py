@@ -52,8 +52,8 @@ flagged. What a flag is worth depends on how common malignant lesions are among 
 
 ## Scores on the {split} split
 
-`python -m training evaluate --model {folder} --data CSV` prints them. Lesions of one patient or in both captures
-share a group; groups were never split, and intervals (95 %) resample groups.
+`python -m training evaluate --model {folder} --data CSV` prints them. Pictures of one lesion share
+a group; no group stands in two splits, and intervals (95 %) resample groups.
 
 | metric | subset | value | 95 % interval | n |
 |---|---|---|---|---|

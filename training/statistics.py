@@ -49,6 +49,24 @@ def reflect(estimate: Estimate) -> Estimate:
     return Estimate(estimate.value, max(low, 0.0), high, estimate.n)
 
 
+def bootstrap_share(hits: npt.NDArray[np.bool_], groups: Sequence[str]) -> Estimate:
+    """The share of hits with its interval.
+
+    Where all rows agree, every resample agrees too, and an interval without width would claim certainty: there it is that of
+    Clopper and Pearson (1934), with groups as trials.
+
+    Args:
+        hits: [N].
+        groups: for each row, the lesion it shows.
+    """
+    estimate = bootstrap(share(hits), groups)
+    if 0.0 < estimate.value < 1.0:
+        return estimate
+    edge = 0.025 ** (1 / len(set(groups)))
+    low, high = (0.0, 1.0 - edge) if estimate.value == 0.0 else (edge, 1.0)
+    return Estimate(estimate.value, low, high, estimate.n)
+
+
 def share(hits: npt.NDArray[np.bool_]) -> Callable[[Rows], float]:
     """Metric: the share of hits, such as sensitivity where all rows are malignant."""
     return lambda rows: float(hits[rows].mean())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.statistics import auroc, bootstrap, expected_calibration_error, log_loss, reflect, share
+from training.statistics import auroc, bootstrap, bootstrap_share, expected_calibration_error, log_loss, reflect, share
 
 
 def test_interval_holds_the_true_share_and_narrows_with_n():
@@ -61,3 +61,14 @@ def test_the_interval_of_the_calibration_error_holds_the_true_one():
 
     assert held["reflected"] >= 8
     assert held["percentile"] <= 2
+
+
+def test_a_share_of_none_or_all_is_not_certain():
+    few, many = [str(index) for index in range(6)], [str(index) for index in range(300)]
+
+    # With 0 of 6 the share may be .46, with 0 of 300 hardly .012.
+    assert bootstrap_share(np.zeros(6, bool), few).high == pytest.approx(0.459, abs=1e-3)
+    assert bootstrap_share(np.zeros(300, bool), many).high == pytest.approx(0.0122, abs=1e-4)
+    assert bootstrap_share(np.ones(6, bool), few).low == pytest.approx(0.541, abs=1e-3)
+    assert bootstrap_share(np.zeros(6, bool), ["one lesion"] * 6).high == pytest.approx(0.975)
+    assert bootstrap_share(np.arange(300) < 30, many) == bootstrap(share(np.arange(300) < 30), many)
