@@ -35,8 +35,7 @@ def publish(candidate: Path, base: Path) -> Path:
         ReleaseError: no SavedModel, no valid metadata, the number is taken, or the copy differs from the candidate.
     """
     metadata = read_metadata(candidate)
-    if (candidate / EXTRA / SUMS_FILE).exists():
-        verify_sums(candidate)
+    digests = verify_sums(candidate) if (candidate / EXTRA / SUMS_FILE).exists() else _digests(candidate)
     target = base / str(metadata.version)
     if target.exists():
         raise ReleaseError(f"{target} exists; a version is never overwritten")
@@ -47,7 +46,6 @@ def publish(candidate: Path, base: Path) -> Path:
     except OSError as error:
         raise ReleaseError(f"{base} cannot be written: {error}") from error
     try:
-        digests = _digests(candidate)
         shutil.copytree(candidate, partial, dirs_exist_ok=True)
         write_sums(partial, digests)
         verify_sums(partial)
@@ -98,8 +96,11 @@ def write_sums(version: Path, digests: Mapping[str, str]) -> None:
     (version / EXTRA / SUMS_FILE).write_text("".join(lines))
 
 
-def verify_sums(version: Path) -> None:
+def verify_sums(version: Path) -> dict[str, str]:
     """Compare every file with assets.extra/SHA256SUMS.
+
+    Returns:
+        Relative name -> SHA-256, as found.
 
     Raises:
         ReleaseError: a file is missing, added or changed; all are named.
@@ -113,6 +114,7 @@ def verify_sums(version: Path) -> None:
     changed = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if changed:
         raise ReleaseError(f"{version}: checksums differ for {', '.join(changed)}")
+    return found
 
 
 def _digests(version: Path) -> dict[str, str]:

@@ -61,21 +61,15 @@ def calibrate(run: Path) -> None:
     train = evenly(select(examples, "train"), min(config.max_examples or MAX_LESIONS, MAX_LESIONS))
     outliers = select(examples, "train", ["none"])
     val = evenly(select(examples, "val"), config.max_examples)
-    train_pixels = load_pixels(train, cache)
     print("features of the training and validation pictures")
-    plain = run_batches(weights, _batches(train_pixels))
-    # Copies as another camera would have taken them: the none score shall not find those strange.
-    copies = run_batches(weights, _augmented(_batches(train_pixels)))
+    lesions = _run_with_copies(weights, load_pixels(train, cache))
     val_outputs = run_batches(weights, _batches(load_pixels(val, cache)))
-    outlier_outputs, kinds = _no_rows(plain), [none_kind(example) for example in outliers]
-    if outliers:
-        # Copies of these too: if only lesions were ever blurred, blur itself would speak for a lesion.
-        outlier_pixels = load_pixels(outliers, cache)
-        parts = [run_batches(weights, batches(_batches(outlier_pixels))) for batches in (iter, _augmented)]
-        outlier_outputs, kinds = _join(*parts), 2 * kinds
+    no_rows = {name: value[:0] for name, value in lesions.items()}
+    outlier_outputs = _run_with_copies(weights, load_pixels(outliers, cache)) if outliers else no_rows
+    kinds = 2 * [none_kind(example) for example in outliers]
 
     calibration = fit_platt(val_outputs["logit"], binary_labels(val))
-    chosen, left_out = rejection.fit(_join(plain, copies), outlier_outputs, kinds, val_outputs)
+    chosen, left_out = rejection.fit(lesions, outlier_outputs, kinds, val_outputs)
     malignant = apply_platt(calibration, val_outputs["logit"])
     none_score = chosen.score(val_outputs).numpy().astype(np.float64)
     sources = np.array([example.source for example in val])
@@ -162,12 +156,14 @@ def _augmented(batches: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray
         yield change(tf.constant(batch)).numpy()
 
 
-def _join(*parts: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _run_with_copies(weights: NetworkWeights, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+    """Outputs of all pictures, then of a copy of each as another camera would have taken it.
 
-
-def _no_rows(outputs: dict[str, npt.NDArray[np.float32]]) -> dict[str, npt.NDArray[np.float32]]:
-    return {name: value[:0] for name, value in outputs.items()}
+    The none score shall not find such copies strange. Outliers have them too: if only lesions were ever blurred, blur itself
+    would speak for a lesion.
+    """
+    plain, copies = run_batches(weights, _batches(pixels)), run_batches(weights, _augmented(_batches(pixels)))
+    return {name: np.concatenate([plain[name], copies[name]]) for name in plain}
 
 
 def _print_summary(

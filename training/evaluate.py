@@ -17,6 +17,8 @@ SENT_TO_NONE = ("out_of_scope", "uncertain")
 SKIN_KINDS = "skin condition or healthy skin"
 
 Mask = npt.NDArray[np.bool_]
+Groups = npt.NDArray[np.str_]
+"""For each row, the lesion it shows."""
 
 PredictFn = Callable[[npt.NDArray[np.uint8]], Mapping[str, npt.NDArray[np.float32]]]
 """uint8 [N, 224, 224, 3] -> the outputs of the contract's predict signature."""
@@ -90,7 +92,12 @@ def evaluate(predict: PredictFn, metadata: ModelMetadata, data: Path, cache: Pat
     if (is_none & (kinds != "photo")).any():
         kind_rows[SKIN_KINDS] = is_none & (kinds != "photo")
     for kind, rows in kind_rows.items():
-        table.add("none score AUROC", kind, is_lesion | rows, lambda chosen, rows=rows: auroc(rows[chosen], none_score[chosen]))
+        table.add(
+            "none score AUROC",
+            kind,
+            is_lesion | rows,
+            lambda chosen, groups, rows=rows: bootstrap(auroc(rows[chosen], none_score[chosen]), groups),
+        )
         table.add_share("non-lesions accepted", kind, rows, ~np.isin(decisions, SENT_TO_NONE))
     table.add_share("flagged malignant", "premalignant", labels == "premalignant", decisions == "malignant")
     return table.scores
@@ -103,24 +110,15 @@ class _Table:
         self._groups = np.asarray(groups)
         self.scores: list[Score] = []
 
-    def add(self, metric: str, subset: str, rows: Mask, make: Callable[[Rows], Callable[[Rows], float]]) -> None:
-        """Score the chosen rows, unless there are none. `make` gets their indices and gives the metric over their positions."""
+    def add(self, metric: str, subset: str, rows: Mask, estimate: Callable[[Rows, Groups], Estimate]) -> None:
+        """Score the chosen rows, given by their indices and groups, unless there are none."""
         chosen = np.flatnonzero(rows)
         if len(chosen):
-            self.scores.append(Score(metric, subset, bootstrap(make(chosen), self._groups[chosen])))
-
-    def add_ece(self, subset: str, rows: Mask, is_malignant: Mask, malignant: Floats) -> None:
-        """Expected calibration error of the chosen rows."""
-        chosen = np.flatnonzero(rows)
-        if len(chosen):
-            metric = expected_calibration_error(is_malignant[chosen], malignant[chosen])
-            self.scores.append(Score("ECE", subset, reflect(bootstrap(metric, self._groups[chosen]))))
+            self.scores.append(Score(metric, subset, estimate(chosen, self._groups[chosen])))
 
     def add_share(self, metric: str, subset: str, rows: Mask, hits: Mask) -> None:
-        """The share of hits among the chosen rows, unless there are none."""
-        chosen = np.flatnonzero(rows)
-        if len(chosen):
-            self.scores.append(Score(metric, subset, bootstrap_share(hits[chosen], self._groups[chosen])))
+        """The share of hits among the chosen rows."""
+        self.add(metric, subset, rows, lambda chosen, groups: bootstrap_share(hits[chosen], groups))
 
 
 def _score_lesions(
@@ -133,13 +131,17 @@ def _score_lesions(
 ) -> None:
     # As the tool answers: what it sends to none it has not flagged, whatever the probability.
     flagged = decisions == "malignant"
+
+    def interval_of(metric: Callable[[Mask, Floats], Callable[[Rows], float]]) -> Callable[[Rows, Groups], Estimate]:
+        return lambda chosen, groups: bootstrap(metric(is_malignant[chosen], malignant[chosen]), groups)
+
     if (rows & is_malignant).any() and (rows & ~is_malignant).any():
-        table.add("AUROC", subset, rows, lambda chosen: auroc(is_malignant[chosen], malignant[chosen]))
+        table.add("AUROC", subset, rows, interval_of(auroc))
     table.add_share("sensitivity", subset, rows & is_malignant, flagged)
     table.add_share("specificity", subset, rows & ~is_malignant, ~flagged)
     table.add_share("accuracy", subset, rows, flagged == is_malignant)
-    table.add("log loss", subset, rows, lambda chosen: log_loss(is_malignant[chosen], malignant[chosen]))
-    table.add_ece(subset, rows, is_malignant, malignant)
+    table.add("log loss", subset, rows, interval_of(log_loss))
+    table.add("ECE", subset, rows, lambda *chosen: reflect(interval_of(expected_calibration_error)(*chosen)))
     table.add_share("lesions rejected as out of scope", subset, rows, decisions == "out_of_scope")
     table.add_share("lesions left uncertain", subset, rows, decisions == "uncertain")
     table.add_share("malignant lesions called benign", subset, rows & is_malignant, decisions == "benign")

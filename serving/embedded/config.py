@@ -94,8 +94,10 @@ def read_batching(flags: Flags, processors: int) -> Batching | None:
     if flags.batching_parameters_file:
         _read(flags.batching_parameters_file, message)
     # They change answers, so that passing over them in silence would be wrong.
-    asked = {"pad_variable_length_inputs": message.pad_variable_length_inputs}
-    asked["enable_large_batch_splitting"] = message.enable_large_batch_splitting.value
+    asked = {
+        "pad_variable_length_inputs": message.pad_variable_length_inputs,
+        "enable_large_batch_splitting": message.enable_large_batch_splitting.value,
+    }
     for name, is_asked in asked.items():
         if is_asked:
             raise StartupError(f"the embedded model server has no {name}")

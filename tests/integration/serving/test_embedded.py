@@ -282,7 +282,7 @@ def test_requests_share_runs_and_each_gets_its_own_answer(base, tmp_path):
         "num_batch_threads { value: 1 } allowed_batch_sizes: [ 4, 8 ]"
     )
     with (
-        processes.model_server(base, tmp_path, "--grpc_max_threads=96", batching=str(waiting)) as (_, port, rest_port),
+        processes.model_server(base, tmp_path, batching=str(waiting)) as (_, port, rest_port),
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -307,7 +307,7 @@ def test_a_full_queue_refuses_at_once(base, tmp_path):
         "num_batch_threads { value: 1 }"
     )
     with (
-        processes.model_server(base, tmp_path, "--grpc_max_threads=64", batching=str(narrow)) as (_, port, _rest),
+        processes.model_server(base, tmp_path, batching=str(narrow)) as (_, port, _rest),
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -330,8 +330,7 @@ def test_a_full_queue_refuses_at_once(base, tmp_path):
 def test_a_queue_has_its_turn_and_a_late_request_is_never_run(timer_base, tmp_path):
     single = tmp_path / "batching.config"
     single.write_text("max_batch_size { value: 1 } max_enqueued_batches { value: 9 } num_batch_threads { value: 1 }")
-    flags = ("--grpc_max_threads=96", f"--batching_parameters_file={single}")
-    with timer_server(timer_base, tmp_path, *flags) as (wait, rest_port):
+    with timer_server(timer_base, tmp_path, f"--batching_parameters_file={single}") as (wait, rest_port):
         ended = []
 
         def ask(name, *arguments, **timeout):

@@ -93,11 +93,11 @@ export function enhanceCheck(form, showResult) {
   }
 
   function showProblem(content, slug) {
-    problems.replaceChildren(content);
+    clearProblem();
+    if (slug === "no-consent") consent.setAttribute("aria-invalid", "true");
+    problems.append(content);
     problems.hidden = false;
     problems.focus();
-    if (slug === "no-consent") consent.setAttribute("aria-invalid", "true");
-    else consent.removeAttribute("aria-invalid");
   }
 
   function clearProblem() {
