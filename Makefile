@@ -1,6 +1,6 @@
 # Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
 .DEFAULT_GOAL := help
-.PHONY: help up down training test bench lint format lock wire translations
+.PHONY: help up down training test oodeel bench lint format lock wire translations
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +16,9 @@ training: ## install what `python -m training` needs into .venvs/serving
 
 test: ## install what is needed and run every test and linter
 	@scripts/test.sh
+
+oodeel: ## check the none scores' formulas against the library oodeel (installs it)
+	@scripts/oodeel.sh
 
 bench: ## measure the gateway's start and memory
 	@scripts/bench.sh

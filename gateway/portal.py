@@ -4,7 +4,7 @@ import datetime
 import threading
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Flask, Response, g, make_response, redirect, render_template, request, url_for
 from flask_babel import Babel, format_percent, get_locale
@@ -16,7 +16,9 @@ from gateway.images import MAX_UNREDUCED_PIXELS, MIN_EDGE
 from gateway.predictor import Predictor
 from gateway.problems import Problem
 from gateway.settings import Settings
-from serving.metadata import ModelMetadata, OperatingPoint
+
+if TYPE_CHECKING:
+    from serving.metadata import ModelMetadata
 
 TRANSLATIONS: Final = Path(__file__).parent.parent / "web" / "translations"
 LANGUAGES: Final = {"id": "Bahasa Indonesia", "en": "English"}
@@ -27,9 +29,6 @@ _COOKIE_AGE: Final = datetime.timedelta(days=365)
 
 FRAGMENT_HEADER: Final = "X-Fragment"
 """On a request: the script wants the part of the page that it puts in place. On a response: this is that part."""
-
-PREVALENCES: Final = (0.5, 0.07, 0.02)
-"""Shares of malignant lesions that the model page gives the predictive value for: referral clinic, specialist's, screening."""
 
 _LIVE_MODEL_AGE_S: Final = 30.0
 _LIVE_MODEL_TIMEOUT_S: Final = 0.5
@@ -125,9 +124,7 @@ def blueprint(classifier: Classifier, predictor: Predictor, settings: Settings) 
     @portal.get("/model")
     def model() -> str:
         """Everything that is known of the version that answers now."""
-        metadata = predictor.live_metadata()
-        values = {prevalence: predictive_value(metadata.operating_point, prevalence) for prevalence in PREVALENCES}
-        return render_template("model.html", metadata=metadata, predictive_values=values)
+        return render_template("model.html", metadata=predictor.live_metadata())
 
     portal.add_url_rule("/language", "language", _choose_language, methods=["POST"])
     return portal
@@ -136,13 +133,6 @@ def blueprint(classifier: Classifier, predictor: Predictor, settings: Settings) 
 def render_problem(problem: Problem) -> Response:
     """The problem for people: what is wrong and what to do, by its slug; never the exception's text."""
     return _page("problem", problem.status, slug=problem.slug)
-
-
-def predictive_value(point: OperatingPoint, prevalence: float) -> float:
-    """Share of truly malignant lesions among those called malignant, where `prevalence` of all lesions are malignant."""
-    found = point.sensitivity.value * prevalence
-    false_alarms = (1.0 - point.specificity.value) * (1.0 - prevalence)
-    return found / (found + false_alarms) if found else 0.0
 
 
 def _page(name: str, status: int, **context: Any) -> Response:

@@ -9,3 +9,4 @@ compile() {
 compile test
 for role in gateway serving load; do compile "$role" -c test.txt; done
 compile isic
+compile oodeel

@@ -21,6 +21,11 @@ METADATA = ModelMetadata(
     calibration=Calibration(slope=1.0, intercept=0.0),
     operating_point=OperatingPoint("test", Estimate(0.95, 0.91, 0.98, 200), Estimate(0.71, 0.68, 0.74, 900)),
     none_score="mean of the blue channel",
-    scores=(Score("auroc", "all", Estimate(0.5, 0.4, 0.6, 1100)),),
+    scores=(
+        Score("AUROC", "all", Estimate(0.5, 0.4, 0.6, 1100)),
+        Score("malignant of those flagged", "prevalence 7%", Estimate(0.2, 0.15, 0.25, 1100)),
+        Score("non-lesions accepted", "photo", Estimate(0.02, 0.0, 0.09, 50)),
+        Score("benign/malignant flips: JPEG 50", "all", Estimate(0.03, 0.02, 0.04, 1100)),
+    ),
     provenance=Provenance("2026-01-01T00:00:00Z", "tiny", "0" * 64, "none", (Source("painted squares", "none", 1),)),
 )

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,21 +16,30 @@ from serving.contract import IMAGE_SIZE
 from serving.metadata import Calibration, Thresholds
 from training import rejection
 from training.augment import augment
-from training.config import TrainingConfig
+from training.config import Augmentation, TrainingConfig
 from training.data import Example, binary_labels, evenly, load_examples, load_pixels, select
 from training.evaluate import decide_all, none_kind
 from training.graph import NetworkWeights, run_batches
-from training.model import build_classifier
-from training.rejection import Rejection
+from training.model import STAGES, build_classifier
+from training.rejection import Features, Rejection
 from training.statistics import Floats, auroc, expected_calibration_error
 from training.train import WEIGHTS_FILE
 
 CALIBRATION_FILE = "calibration.json"
 REJECTION_FILE = "rejection.npz"
+LEFT_OUT_FILE = "left-out.json"
+FEATURES_FILE = "features.npz"
 BATCH_SIZE = 32
 
 MAX_LESIONS = 6500
 """Training pictures whose statistics the none score is fitted to, each as it is and as an augmented copy."""
+
+COPIES: tuple[Augmentation, ...] = ("capture", "foreign", "foreign")
+"""How each picture that the none score is fitted to is changed: another camera shall not look like another world."""
+
+UNSEEN_ACCEPTED_SHARE = 0.15
+"""Share of a kind of picture never seen before, in the mean over kinds, that the none threshold may let pass. A lower threshold
+turns away more lesions of cameras never seen before, malignant ones too; `python -m training unseen` shows how many."""
 
 SENSITIVITY = 0.95
 """Of the operating threshold, on validation."""
@@ -48,7 +58,7 @@ MIN_SOURCE_MALIGNANT = 50
 
 
 def calibrate(run: Path) -> None:
-    """Write calibration.json and rejection.npz into the run's folder and print what was measured on the way.
+    """Write calibration.json, rejection.npz, left-out.json and features.npz into the run's folder and print what was measured.
 
     Args:
         run: a finished training run.
@@ -63,29 +73,40 @@ def calibrate(run: Path) -> None:
     val = evenly(select(examples, "val"), config.max_examples)
     print("features of the training and validation pictures")
     lesions = _run_with_copies(weights, load_pixels(train, cache))
-    val_outputs = run_batches(weights, _batches(load_pixels(val, cache)))
+    val_outputs = run_batches(weights, batches_of(load_pixels(val, cache)))
     no_rows = {name: value[:0] for name, value in lesions.items()}
     outlier_outputs = _run_with_copies(weights, load_pixels(outliers, cache)) if outliers else no_rows
-    kinds = 2 * [none_kind(example) for example in outliers]
+    kinds = (1 + len(COPIES)) * [none_kind(example) for example in outliers]
 
     calibration = fit_platt(val_outputs["logit"], binary_labels(val))
-    chosen, left_out = rejection.fit(lesions, outlier_outputs, kinds, val_outputs)
+    chosen, left_out = rejection.fit(lesions, [example.dx for example in train], outlier_outputs, kinds, val_outputs)
     malignant = apply_platt(calibration, val_outputs["logit"])
     none_score = chosen.score(val_outputs).numpy().astype(np.float64)
     sources = np.array([example.source for example in val])
-    thresholds = choose_thresholds(malignant, none_score, binary_labels(val).astype(bool), sources)
+    known = FittedTo(
+        lesions=lesions,
+        sources=np.array((1 + len(COPIES)) * [example.source for example in train]),
+        outliers=outlier_outputs,
+        kinds=np.array(kinds, dtype=np.str_),
+        val=val_outputs,
+        val_sources=sources,
+        val_is_malignant=binary_labels(val).astype(bool),
+    )
+    none = none_threshold(chosen.method, known, none_score)
+    thresholds = choose_thresholds(malignant, known.val_is_malignant, none)
 
     chosen.save(run / REJECTION_FILE)
+    known.save(run / FEATURES_FILE)
     document = {"calibration": dataclasses.asdict(calibration), "thresholds": dataclasses.asdict(thresholds)}
     (run / CALIBRATION_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    (run / LEFT_OUT_FILE).write_text(json.dumps([dataclasses.asdict(result) for result in left_out], indent=2) + "\n")
     _print_summary(val, malignant, none_score, thresholds, chosen, left_out)
 
 
 def load_network(run: Path) -> NetworkWeights:
     """Folded weights of a finished run."""
-    config = TrainingConfig.load(run)
     keras.mixed_precision.set_global_policy("float32")
-    classifier = build_classifier("none", config.freeze_batch_norm)
+    classifier = build_classifier("none")
     classifier.load_weights(run / WEIGHTS_FILE)
     return NetworkWeights(classifier)
 
@@ -107,33 +128,22 @@ def apply_platt(calibration: Calibration, logits: npt.NDArray[np.float32]) -> Fl
     return 1 / (1 + np.exp(-(calibration.slope * logits.astype(np.float64) + calibration.intercept)))
 
 
-def choose_thresholds(
-    malignant: Floats, none_score: Floats, is_malignant: npt.NDArray[np.bool_], sources: npt.NDArray[np.str_]
-) -> Thresholds:
-    """Operating point, abstain band and none threshold from validation lesions.
+def choose_thresholds(malignant: Floats, is_malignant: npt.NDArray[np.bool_], none: float) -> Thresholds:
+    """Operating point and abstain band from validation lesions.
 
     Args:
         malignant: calibrated probability of each lesion, [N].
-        none_score: of each lesion, [N].
         is_malignant: the truth, [N].
-        sources: where each lesion comes from, [N].
+        none: the none threshold.
     """
     positives = malignant[is_malignant]
     missed = 1 - SENSITIVITY
     low, threshold, high = np.quantile(
         positives, [missed - UNCERTAIN_MALIGNANT_SHARE / 2, missed, missed + UNCERTAIN_MALIGNANT_SHARE / 2], method="lower"
     )
-    limits = [(none_score, REJECTED_LESION_SHARE), (none_score[is_malignant], REJECTED_MALIGNANT_SHARE)]
-    for source in np.unique(sources):
-        lesions, cancers = none_score[sources == source], none_score[(sources == source) & is_malignant]
-        if len(lesions) >= MIN_SOURCE_LESIONS:
-            limits.append((lesions, REJECTED_LESION_SHARE))
-        if len(cancers) >= MIN_SOURCE_MALIGNANT:
-            limits.append((cancers, REJECTED_MALIGNANT_SHARE))
-    none = max(np.quantile(scores, 1 - share) for scores, share in limits)
     return Thresholds(
         malignant=float(threshold),
-        none=float(none),
+        none=none,
         uncertain_low=float(low),
         uncertain_high=float(high),
         # As likely malignant as the middle one of the malignant lesions.
@@ -141,7 +151,41 @@ def choose_thresholds(
     )
 
 
-def _batches(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+def none_threshold(method: str, known: "FittedTo", none_score: Floats) -> float:
+    """The highest threshold that lets pass no more of unseen kinds than it may, or the lowest that spares enough lesions.
+
+    Whichever is higher: a lesion turned away can cost more than a picture of something else that is answered.
+
+    Args:
+        method: of the none score.
+        known: what it was fitted to.
+        none_score: of the validation lesions, [N].
+    """
+    lowest = sparing_threshold(none_score, known.val_is_malignant, known.val_sources)
+    if len(set(known.kinds)) < 2:
+        return lowest
+    plain = np.arange(len(known.kinds)) < len(known.kinds) // (1 + len(COPIES))
+    unseen = rejection.score_unseen(method, known.lesions, known.outliers, known.kinds, known.val)
+    scores = {kind: of_kind[plain[known.kinds == kind]] for kind, (_, of_kind) in unseen.items()}
+    weights = np.concatenate([np.full(len(values), 1 / len(values)) for values in scores.values()])
+    joined = np.concatenate(list(scores.values()))
+    return max(lowest, float(np.quantile(joined, UNSEEN_ACCEPTED_SHARE, weights=weights, method="inverted_cdf")))
+
+
+def sparing_threshold(none_score: Floats, is_malignant: npt.NDArray[np.bool_], sources: npt.NDArray[np.str_]) -> float:
+    """The lowest none threshold that rejects no more lesions than it may, of all and of every source, all [N]."""
+    limits = [(none_score, REJECTED_LESION_SHARE), (none_score[is_malignant], REJECTED_MALIGNANT_SHARE)]
+    for source in np.unique(sources):
+        lesions, cancers = none_score[sources == source], none_score[(sources == source) & is_malignant]
+        if len(lesions) >= MIN_SOURCE_LESIONS:
+            limits.append((lesions, REJECTED_LESION_SHARE))
+        if len(cancers) >= MIN_SOURCE_MALIGNANT:
+            limits.append((cancers, REJECTED_MALIGNANT_SHARE))
+    return float(max(np.quantile(scores, 1 - share) for scores, share in limits))
+
+
+def batches_of(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Batches of many pictures [N, 224, 224, 3], with a progress bar."""
     progress = keras.utils.Progbar(len(pixels), unit_name="picture")
     for start in range(0, len(pixels), BATCH_SIZE):
         batch = np.asarray(pixels[start : start + BATCH_SIZE])
@@ -149,21 +193,59 @@ def _batches(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
         progress.add(len(batch))
 
 
-def _augmented(batches: Iterator[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
-    tf.random.set_seed(1)
-    change = tf.function(lambda images: tf.cast(tf.round(augment(images, IMAGE_SIZE, "capture")), tf.uint8))
-    for batch in batches:
-        yield change(tf.constant(batch)).numpy()
+def _augmented(batches: Iterator[npt.NDArray[np.uint8]], kind: Augmentation, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
+    change = tf.function(lambda images, seeds: tf.cast(tf.round(augment(images, IMAGE_SIZE, kind, seeds)), tf.uint8))
+    for number, batch in enumerate(batches):
+        yield change(tf.constant(batch), tf.constant([seed, number])).numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedTo:
+    """What a run's none score and its threshold were fitted to.
+
+    Attributes:
+        lesions, outliers, val: features of training lesions and outliers, with their copies, and of validation lesions.
+        sources, kinds, val_sources: where each lesion comes from, and the kind of each outlier.
+        val_is_malignant: the truth of each validation lesion.
+    """
+
+    lesions: Features
+    sources: npt.NDArray[np.str_]
+    outliers: Features
+    kinds: npt.NDArray[np.str_]
+    val: Features
+    val_sources: npt.NDArray[np.str_]
+    val_is_malignant: npt.NDArray[np.bool_]
+
+    def save(self, path: Path) -> None:
+        """Write an .npz."""
+        arrays: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            arrays |= {f"{name}/{stage}": value[stage] for stage in STAGES} if isinstance(value, dict) else {name: value}
+        np.savez(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "FittedTo":
+        """Inverse of `save`."""
+        with np.load(path) as stored:
+            return cls(
+                **{
+                    name: stored[name] if name in stored else {stage: stored[f"{name}/{stage}"] for stage in STAGES}
+                    for name in cls.__dataclass_fields__
+                }
+            )
 
 
 def _run_with_copies(weights: NetworkWeights, pixels: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-    """Outputs of all pictures, then of a copy of each as another camera would have taken it.
+    """Outputs of all pictures, then of their copies as other cameras would have taken them.
 
     The none score shall not find such copies strange. Outliers have them too: if only lesions were ever blurred, blur itself
     would speak for a lesion.
     """
-    plain, copies = run_batches(weights, _batches(pixels)), run_batches(weights, _augmented(_batches(pixels)))
-    return {name: np.concatenate([plain[name], copies[name]]) for name in plain}
+    parts = [run_batches(weights, batches_of(pixels))]
+    for seed, kind in enumerate(COPIES):
+        parts.append(run_batches(weights, _augmented(batches_of(pixels), kind, seed)))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _print_summary(
@@ -183,5 +265,5 @@ def _print_summary(
     print(f"malignant lesions sent to none {sent_to_none[truth].mean():.4f}, benign {sent_to_none[~truth].mean():.4f}")
     print(f"none score: {chosen.method}; kinds left out in turn:")
     for result in left_out:
-        figures = f"AUROC {result.auroc:.4f}  FPR@95 {result.false_positive_rate:.3f}  n {result.n}"
+        figures = f"AUROC {result.auroc:.4f}  AUPR {result.aupr:.4f}  FPR@95 {result.false_positive_rate:.3f}  n {result.n}"
         print(f"  {result.method:38} {result.kind:12} {figures}")

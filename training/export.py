@@ -45,10 +45,12 @@ from serving.release import ReleaseError, publish
 from training.calibrate import REJECTION_FILE, load_calibration, load_network
 from training.config import TrainingConfig
 from training.data import load_examples, select
-from training.evaluate import evaluate, load_predict_fn
+from training.evaluate import evaluate, load_predict_fn, save_scores
 from training.graph import NetworkWeights, run_network
 from training.model import RUN_WEIGHTS
 from training.rejection import Rejection
+from training.robustness import DIHEDRAL, robustness
+from training.unseen import unseen
 
 TERMS = {
     "ham10000_200x150": "CC BY-NC 4.0",
@@ -60,6 +62,17 @@ TERMS = {
 }
 """Of the sources we know; another source is listed with terms `unknown`."""
 
+
+ROBUSTNESS_FILE = "robustness.json"
+"""In the run's folder: all figures of the changed lesions, of which the metadata carry the headlines."""
+
+ROBUSTNESS_HEADLINES = (
+    "label flips over",
+    "lesions with any flip",
+    "benign/malignant flips",
+    "AUROC: ",
+    "gain in AUROC",
+)
 
 MAX_MALIGNANT_TO_NONE = 0.02
 """Ceiling of the share that gets no class. Thresholds keep it on validation; on test it is told, for test chooses nothing."""
@@ -132,7 +145,10 @@ def export(run: Path, base: Path, version: int) -> Path:
 
     metadata = _metadata_without_scores(run, version, calibration, thresholds, rejection)
     _write(candidate, ExportedModel(weights, calibration, rejection, metadata.to_json()), metadata)
-    scores = evaluate(load_predict_fn(candidate), metadata, data, run.parent / "cache")
+    predict, cache = load_predict_fn(candidate), run.parent / "cache"
+    changes = robustness(predict, metadata, data, cache)
+    save_scores(changes, run / ROBUSTNESS_FILE)
+    scores = [*evaluate(predict, metadata, data, cache), *unseen(run), *_headlines(changes)]
     metadata = dataclasses.replace(metadata, scores=tuple(scores), operating_point=_operating_point(scores))
     _write(candidate, ExportedModel(weights, calibration, rejection, metadata.to_json()), metadata)
 
@@ -178,6 +194,17 @@ def initial_weights(config: TrainingConfig) -> str:
         return Path(config.weights).name
     earlier = TrainingConfig.load(Path(config.weights).parent)
     return f"preset {earlier.name}, from {initial_weights(earlier)}"
+
+
+def _headlines(changes: Sequence[Score]) -> list[Score]:
+    """Flips and the gain of averaged views over all lesions; the single views of the dihedral group stand for each other."""
+    return [
+        score
+        for score in changes
+        if score.subset == "all"
+        and score.metric.startswith(ROBUSTNESS_HEADLINES)
+        and score.metric.partition(": ")[2] not in DIHEDRAL
+    ]
 
 
 def _operating_point(scores: Sequence[Score]) -> OperatingPoint:

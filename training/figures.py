@@ -49,14 +49,37 @@ def draw_reliability(truth: npt.NDArray[np.bool_], probabilities: Floats, path: 
     figure.savefig(path, dpi=120)
 
 
-def draw_none_histograms(lesions: Floats, others: Floats, threshold: float, path: Path) -> None:
-    """None scores of lesions and of other pictures, with the threshold."""
-    edges = np.linspace(min(lesions.min(), others.min()), max(lesions.max(), others.max()), 60)
+def draw_none_histograms(scores: Mapping[str, Floats], threshold: float, path: Path) -> None:
+    """None scores of lesions and of other pictures, by name, with the threshold."""
+    joined = np.concatenate(list(scores.values()))
+    edges = np.linspace(joined.min(), joined.max(), 60)
     figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()
-    axis.hist(lesions, edges, density=True, alpha=0.6, label="lesions")
-    axis.hist(others, edges, density=True, alpha=0.6, label="other pictures", hatch="//")
+    for (name, values), hatch in zip(scores.items(), ("", "//", ".."), strict=False):
+        axis.hist(values, edges, density=True, alpha=0.6, label=f"{name}, n {len(values)}", hatch=hatch)
     axis.axvline(threshold, color="black", linestyle="--", label="threshold")
     axis.set(xlabel="none score", ylabel="density", title="None score, test split")
     axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def draw_risk_coverage(coverage: Floats, risk: Floats, path: Path) -> None:
+    """Share of wrong answers if only so large a share of the lesions, the clearest, were answered."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(coverage, risk)
+    axis.set(xlabel="share of lesions answered", ylabel="share of these answered wrongly", ylim=(0, None))
+    axis.set_title("Risk and coverage, test split")
+    figure.savefig(path, dpi=120)
+
+
+def draw_maps(maps: Sequence[Floats], titles: Sequence[str], path: Path) -> None:
+    """Activation maps [7, 7] alone: the terms of most pictures do not allow showing them."""
+    most = max(np.abs(one).max() for one in maps)
+    figure = Figure(figsize=(2.2 * len(maps), 2.8), layout="constrained")
+    for axis, one, title in zip(np.atleast_1d(figure.subplots(1, len(maps))), maps, titles, strict=True):
+        shown = axis.imshow(one, cmap="RdBu_r", vmin=-most, vmax=most)
+        axis.set(title=title, xticks=[], yticks=[])
+        axis.title.set_fontsize(9)
+    figure.colorbar(shown, ax=figure.axes, label="share of the logit")
     figure.savefig(path, dpi=120)

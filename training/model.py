@@ -1,8 +1,8 @@
 """The networks: ResNet-50 v1 (He et al., arXiv 1512.03385) with one logit, as Keras builds it and with BatchNorm folded away.
 
 BatchNorm with fixed statistics is an affine map of a convolution's output, so it can be folded into the kernel and bias
-(Jacob et al., arXiv 1712.05877, section 3.2). A run that freezes BatchNorm trains the folded network from the start; the
-paper's run trains BatchNorm and is folded at export. Folded, bfloat16 convolutions fuse with bias and ReLU on the CPU.
+(Jacob et al., arXiv 1712.05877, section 3.2). Training uses the statistics of the batch; what is exported is folded. Folded,
+bfloat16 convolutions fuse with bias and ReLU on the CPU.
 """
 
 from pathlib import Path
@@ -22,10 +22,11 @@ STAGES = {"conv2": (64, 3, 1), "conv3": (128, 4, 2), "conv4": (256, 6, 2), "conv
 """Stage -> width, number of blocks, stride of the first."""
 
 LOGIT_LAYER = "malignant"
+DIAGNOSES_LAYER = "diagnoses"
 RUN_WEIGHTS = ".weights.h5"
 
 
-def build_classifier(weights: str, freeze_batch_norm: bool, frozen_stages: tuple[str, ...] = ()) -> keras.Model:
+def build_classifier(weights: str, frozen_stages: tuple[str, ...] = ()) -> keras.Model:
     """Pixels 0 to 255 [N, H, W, 3] -> logit of malignant against benign [N, 1].
 
     The network takes any size; `serving.contract` fixes the exported one.
@@ -33,8 +34,7 @@ def build_classifier(weights: str, freeze_batch_norm: bool, frozen_stages: tuple
     Args:
         weights: `imagenet` (Keras's own download), `none`, the path of an .npz with keys `<layer>/<weight>`, or the
             model.weights.h5 of an earlier run with the same layers.
-        freeze_batch_norm: use BatchNorm's stored statistics, folded into the convolutions.
-        frozen_stages: prefixes of layer names that are not trained, such as `conv1`.
+        frozen_stages: prefixes of layer names that are not trained, such as `conv1`; their BatchNorm keeps its statistics.
 
     Raises:
         ValueError: weights of no such kind; or the .npz lacks a weight of the backbone or brings another shape.
@@ -48,8 +48,6 @@ def build_classifier(weights: str, freeze_batch_norm: bool, frozen_stages: tuple
         take_normalised_rgb(backbone)
     elif weights.endswith(".npz"):
         _load_npz(backbone, Path(weights))
-    if freeze_batch_norm:
-        backbone = fold(backbone)
     for layer in backbone.layers:
         if frozen_stages and layer.name.startswith(frozen_stages):
             layer.trainable = False
@@ -61,6 +59,13 @@ def build_classifier(weights: str, freeze_batch_norm: bool, frozen_stages: tuple
     if weights.endswith(RUN_WEIGHTS):
         classifier.load_weights(weights)
     return classifier
+
+
+def add_diagnoses(classifier: keras.Model, count: int) -> keras.Model:
+    """The classifier with a second head for training: logits of so many diagnoses, from the same embedding."""
+    embedding = classifier.get_layer("embedding").output
+    diagnoses = keras.layers.Dense(count, name=DIAGNOSES_LAYER, dtype="float32", kernel_initializer="zeros")(embedding)
+    return keras.Model(classifier.inputs, [classifier.output, diagnoses], name="lesion_with_diagnoses")
 
 
 def backbone_of(classifier: keras.Model) -> keras.Model:

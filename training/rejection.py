@@ -4,7 +4,8 @@ Each stage's pooled features are modelled by one Gaussian of the training lesion
 components (Lee et al., arXiv 1807.03888), with the energy outside that space as a second distance (Wang et al., arXiv
 2203.10807). Early stages are used as well as the last: a lesion network's last layer forgets what is not needed to tell lesions
 apart (Sastry and Oore, arXiv 1912.12510). The distances are weighed by a logistic regression against pictures of other kinds
-(outlier exposure: Hendrycks et al., arXiv 1812.04606); how they are weighed is chosen on kinds left out in turn.
+(outlier exposure: Hendrycks et al., arXiv 1812.04606); how they are weighed is chosen on kinds left out in turn, and compared
+there with the scores of `training.none_scores`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
+from training import none_scores
 from training.model import STAGES
 
 Floats = npt.NDArray[np.float32]
 Features = Mapping[str, Floats]
 """Stage -> pooled features [N, channels]."""
+
+EMBEDDING = "conv5"
+"""The last stage, on which the scores of the literature are defined."""
 
 COMPONENTS = 96
 """Principal components a stage. Each stage gives so many whitened components and two distances."""
@@ -149,6 +154,13 @@ def _weigh(lesions: Floats, weights: npt.NDArray[np.float64], intercept: float) 
     return coefficients.astype(np.float32), float(intercept - (coefficients * mean).sum())
 
 
+def fit_method(method: str, lesions: Features, outliers: Features) -> Rejection:
+    """One of `METHODS`, fitted to lesions and weighed against outliers."""
+    stages = {stage: StageGaussian.fit(lesions[stage]) for stage in STAGES}
+    columns = (_columns(stages, part).numpy() for part in (lesions, outliers))
+    return Rejection(method, stages, *METHODS[method](*columns))
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """How a method does on a kind it has never seen."""
@@ -156,45 +168,77 @@ class LeftOut:
     method: str
     kind: str
     auroc: float
+    aupr: float
     false_positive_rate: float
     n: int
 
 
 def fit(
-    train_lesions: Features, train_outliers: Features, kinds: Sequence[str], val_lesions: Features
+    lesions: Features, diagnoses: Sequence[str], outliers: Features, kinds: Sequence[str], val_lesions: Features
 ) -> tuple[Rejection, list[LeftOut]]:
-    """Fit every method with each kind left out in turn, then the best with all kinds.
+    """Fit every method with each kind left out in turn, then the best of ours with all kinds.
 
     Args:
-        train_lesions: of the training split, with augmented copies.
-        train_outliers: pictures that are no lesions, of the training split. With fewer than two kinds nothing can be left out,
-            and the score that needs none of them is taken.
+        lesions: of the training split, followed by augmented copies.
+        diagnoses: of the lesions as they are; the scores of the literature are fitted to these alone.
+        outliers: pictures that are no lesions, of the training split. With fewer than two kinds nothing can be left out, and
+            the score that needs none of them is taken.
         kinds: for each outlier its kind.
         val_lesions: the lesions that left-out kinds are compared with.
 
     Returns:
         The rejection with the best mean AUROC over left-out kinds, and what each method reached.
     """
-    stages = {stage: StageGaussian.fit(train_lesions[stage]) for stage in STAGES}
-    lesions, outliers, others = (_columns(stages, part).numpy() for part in (train_lesions, train_outliers, val_lesions))
-    kind_of = np.asarray(kinds)
+    if len(set(kinds)) < 2:
+        return fit_method(WITHOUT_OUTLIERS, lesions, outliers), []
+    results = [
+        _left_out(method, kind, of_lesions, of_kind)
+        for method in METHODS
+        for kind, (of_lesions, of_kind) in score_unseen(method, lesions, outliers, np.asarray(kinds), val_lesions).items()
+    ]
+    results += _others_left_out(lesions, diagnoses, outliers, np.asarray(kinds), val_lesions)
+    best = max(METHODS, key=lambda method: mean_auroc(results, method))
+    return fit_method(best, lesions, outliers), results
+
+
+def score_unseen(
+    method: str, lesions: Features, outliers: Features, kinds: npt.NDArray[np.str_], others: Features
+) -> dict[str, tuple[Floats, Floats]]:
+    """For each kind the none scores of other lesions and of its pictures, by a fit that has seen no picture of the kind."""
+    stages = {stage: StageGaussian.fit(lesions[stage]) for stage in STAGES}
+    of_lesions, of_outliers, of_others = (_columns(stages, part).numpy() for part in (lesions, outliers, others))
+    scores = {}
+    for kind in np.unique(kinds):
+        coefficients, intercept = METHODS[method](of_lesions, of_outliers[kinds != kind])
+        scores[str(kind)] = (of_others @ coefficients + intercept, of_outliers[kinds == kind] @ coefficients + intercept)
+    return scores
+
+
+def mean_auroc(results: Sequence[LeftOut], method: str) -> float:
+    """Over the kinds that were left out in turn."""
+    return float(np.mean([result.auroc for result in results if result.method == method]))
+
+
+def _others_left_out(
+    lesions: Features, diagnoses: Sequence[str], outliers: Features, kinds: npt.NDArray[np.str_], others: Features
+) -> list[LeftOut]:
+    """The scores of the literature; they see no outlier, so every kind is left out."""
+    embeddings = lesions[EMBEDDING][: len(diagnoses)].astype(np.float64)
     results = []
-    left_out_kinds = np.unique(kind_of) if len(set(kinds)) > 1 else []
-    for method, fit_method in METHODS.items():
-        for kind in left_out_kinds:
-            coefficients, intercept = fit_method(lesions, outliers[kind_of != kind])
-            results.append(
-                _left_out(method, kind, others @ coefficients + intercept, outliers[kind_of == kind] @ coefficients + intercept)
-            )
-    best = WITHOUT_OUTLIERS
-    if results:
-        best = max(METHODS, key=lambda method: np.mean([result.auroc for result in results if result.method == method]))
-    return Rejection(best, stages, *METHODS[best](lesions, outliers)), results
+    for method, score in none_scores.fit_all(embeddings, np.asarray(diagnoses)).items():
+        of_lesions, of_outliers = (score(features[EMBEDDING].astype(np.float64)) for features in (others, outliers))
+        results += [_left_out(method, str(kind), of_lesions, of_outliers[kinds == kind]) for kind in np.unique(kinds)]
+    return results
 
 
 def _left_out(method: str, kind: str, lesions: Floats, outliers: Floats) -> LeftOut:
     truth = np.repeat([0, 1], [len(lesions), len(outliers)])
-    accepted = outliers < np.quantile(lesions, 0.95)
+    scores = np.concatenate([lesions, outliers])
     return LeftOut(
-        method, kind, float(roc_auc_score(truth, np.concatenate([lesions, outliers]))), float(accepted.mean()), len(outliers)
+        method=method,
+        kind=kind,
+        auroc=float(roc_auc_score(truth, scores)),
+        aupr=float(average_precision_score(truth, scores)),
+        false_positive_rate=float((outliers < np.quantile(lesions, 0.95)).mean()),
+        n=len(outliers),
     )

@@ -21,7 +21,7 @@ def wanted(role):
         if requirement.startswith("-r "):
             yield from wanted(requirement.removeprefix("-r ").removesuffix(".in"))
         elif requirement:
-            yield requirement
+            yield re.split("[<>=]", requirement)[0]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)

@@ -8,7 +8,7 @@ from PIL import Image
 from training.config import Phase, TrainingConfig
 from training.train import train
 
-COLOURS = {"benign": (150, 110, 90), "malignant": (70, 30, 30), "none": (30, 60, 200)}
+COLOURS = {"benign": (150, 110, 90), "malignant": (70, 30, 30), "none/photo": (30, 60, 200), "none/tinea": (40, 60, 190)}
 
 
 @pytest.fixture(autouse=True)
@@ -27,14 +27,15 @@ def painted_data(tmp_path_factory):
         writer = csv.writer(file)
         writer.writerow(["path", "label", "dx", "source", "lesion_id", "group", "split"])
         for split, count in (("train", 12), ("val", 8), ("test", 8)):
-            for label, colour in COLOURS.items():
+            for folder, colour in COLOURS.items():
+                label = folder.partition("/")[0]
                 for index in range(count):
-                    path = f"{'none/photo' if label == 'none' else label}/{split}-{index}.png"
+                    path = f"{folder}/{split}-{index}.png"
                     (root / path).parent.mkdir(parents=True, exist_ok=True)
                     noise = rng.integers(-30, 31, (48, 64, 3))
                     Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(root / path)
-                    name = f"{label}-{split}-{index}"
-                    writer.writerow([path, label, "painted", "painted", name, name, split])
+                    name = f"{folder}-{split}-{index}"
+                    writer.writerow([path, label, f"{folder} paint", "painted", name, name, split])
     return root / "labels.csv"
 
 
@@ -48,6 +49,7 @@ def tiny_config(painted_data):
         batch_size=4,
         steps_per_epoch=2,
         malignant_share=0.5,
+        diagnosis_weight=0.5,
         ema_momentum=0.5,
     )
 

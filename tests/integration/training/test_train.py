@@ -62,7 +62,7 @@ def test_averaged_weights_are_taken_on_when_a_run_resumes_between_two_phases(tin
 
 def stored_head(path):
     """Kernel of the last layer: it starts at zero, so that training shows."""
-    classifier = build_classifier("none", freeze_batch_norm=True)
+    classifier = build_classifier("none")
     classifier.load_weights(path)
     return classifier.get_layer("malignant").get_weights()[0]
 

@@ -9,10 +9,8 @@ from urllib3 import encode_multipart_formdata
 
 from gateway.app import create_app
 from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServerTimeout, ModelServerUnavailable
-from gateway.portal import predictive_value
 from gateway.predictor import Prediction
 from gateway.settings import Settings
-from serving.metadata import Estimate, OperatingPoint
 from tests.metadata import METADATA
 from tests.pictures import paint
 
@@ -208,13 +206,6 @@ def test_choosing_a_language_leads_back_to_this_site_only(given, followed):
 
     assert (response.status_code, response.headers["Location"]) == (303, followed)
     assert response.headers["Set-Cookie"].startswith("language=en;")
-
-
-def test_the_predictive_value_is_bayes():
-    point = OperatingPoint("test", Estimate(0.95, 0.9, 1.0, 1), Estimate(0.9, 0.8, 1.0, 1))
-
-    # As in the literature on screening: .905 at one half, .42 at 7 %, .16 at 2 %.
-    assert [round(predictive_value(point, prevalence), 3) for prevalence in (0.5, 0.07, 0.02)] == [0.905, 0.417, 0.162]
 
 
 def test_logs_and_answers_hold_no_file_name():

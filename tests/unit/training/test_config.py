@@ -14,7 +14,6 @@ def test_a_checkpoint_gives_back_the_configuration_it_was_started_with(name, tmp
 def test_paper_is_the_recipe_of_the_paper():
     config = PRESETS["paper"]("folder")
 
-    assert [(phase.epochs, phase.image_size) for phase in config.phases] == [(50, 224)]
-    assert (config.batch_size, config.optimizer, config.augmentation) == (54, "adam", "paper")
+    assert [(phase.epochs, phase.image_size, phase.augmentation) for phase in config.phases] == [(50, 224, "paper")]
+    assert (config.batch_size, config.optimizer, config.frozen_stages) == (54, "adam", ())
     assert config.save_h5
-    assert not config.freeze_batch_norm

@@ -1,7 +1,22 @@
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from training.statistics import auroc, bootstrap, bootstrap_share, expected_calibration_error, log_loss, reflect, share
+from training.statistics import (
+    area_under_risk_coverage,
+    auroc,
+    average_precision,
+    bootstrap,
+    bootstrap_share,
+    expected_calibration_error,
+    false_positive_rate,
+    log_loss,
+    negative_predictive_value,
+    positive_predictive_value,
+    reflect,
+    risk_coverage,
+    share,
+)
 
 
 def test_interval_holds_the_true_share_and_narrows_with_n():
@@ -33,6 +48,13 @@ def test_auroc_of_a_perfect_a_reversed_and_an_undefined_case():
     assert auroc(truth, np.array([0.1, 0.2, 0.8, 0.9]))(rows) == 1.0
     assert auroc(truth, np.array([0.9, 0.8, 0.2, 0.1]))(rows) == 0.0
     assert np.isnan(auroc(truth, np.array([0.1, 0.2, 0.8, 0.9]))(np.array([0, 1])))
+
+
+def test_auroc_by_ranks_is_that_of_scikit_learn_with_ties():
+    rng = np.random.default_rng(8)
+    truth, scores = rng.random(200) < 0.3, rng.integers(0, 20, 200) / 20
+
+    assert auroc(truth, scores)(np.arange(200)) == pytest.approx(roc_auc_score(truth, scores))
 
 
 def test_log_loss_is_that_of_the_definition():
@@ -72,3 +94,44 @@ def test_a_share_of_none_or_all_is_not_certain():
     assert bootstrap_share(np.ones(6, bool), few).low == pytest.approx(0.541, abs=1e-3)
     assert bootstrap_share(np.zeros(6, bool), ["one lesion"] * 6).high == pytest.approx(0.975)
     assert bootstrap_share(np.arange(300) < 30, many) == bootstrap(share(np.arange(300) < 30), many)
+
+
+def test_fpr_at_95_counts_the_others_that_pass_where_95_of_100_pass():
+    lesions, others = np.arange(100.0), np.array([10.0, 93.0, 94.5, 200.0])
+    positive = np.repeat([False, True], [100, 4])
+
+    metric = false_positive_rate(positive, np.concatenate([lesions, others]))
+
+    # The 95 % quantile of 0 to 99 is 94.05.
+    assert metric(np.arange(104)) == 0.5
+    assert np.isnan(metric(np.arange(100)))
+
+
+def test_average_precision_of_a_perfect_and_of_a_reversed_score():
+    positive = np.array([False, False, True])
+
+    assert average_precision(positive, np.array([0.1, 0.2, 0.9]))(np.arange(3)) == 1.0
+    assert average_precision(positive, np.array([0.9, 0.8, 0.1]))(np.arange(3)) == pytest.approx(1 / 3)
+
+
+def test_predictive_values_are_bayes():
+    """Sensitivity .95 and specificity .90, as worked out by hand for three prevalences."""
+    positive = np.repeat([True, False], [20, 10])
+    flagged = np.repeat([True, False, True, False], [19, 1, 1, 9])
+    rows = np.arange(30)
+
+    values = [positive_predictive_value(positive, flagged, prevalence)(rows) for prevalence in (0.5, 0.07, 0.02)]
+
+    assert [round(value, 3) for value in values] == [0.905, 0.417, 0.162]
+    assert negative_predictive_value(positive, flagged, 0.5)(rows) == pytest.approx(0.9 / 0.95)
+    assert np.isnan(positive_predictive_value(positive, flagged, 0.5)(np.arange(20)))
+
+
+def test_risk_falls_where_the_clear_answers_are_right():
+    wrong, clarity = np.array([True, False, False, True]), np.array([0.1, 3.0, 2.0, 1.0])
+
+    coverage, risk = risk_coverage(wrong, clarity)
+
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1.0]
+    assert risk.tolist() == pytest.approx([0.0, 0.0, 1 / 3, 0.5])
+    assert area_under_risk_coverage(wrong, clarity)(np.arange(4)) == pytest.approx(np.mean(risk))
