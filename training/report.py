@@ -88,7 +88,7 @@ COMPARISON = """# None scores compared
 Rendered by `python -m training report`; `python -m training calibrate --run RUN` prints the figures. Do not edit.
 
 Each kind of other picture is left out in turn: a score that is fitted to such pictures is fitted to the other kinds. Its
-training pictures (each as it is and as an augmented copy) are then told from the lesions of the validation split. The test
+training pictures (each as it is and as augmented copies) are then told from the lesions of the validation split. The test
 split takes no part. What is shipped is the best of ours by mean AUROC; those marked * see no such picture at all and work on
 the last stage alone (`training/none_scores.py`; `make oodeel` checks their formulas against another library).
 
