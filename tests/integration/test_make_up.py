@@ -105,9 +105,18 @@ def install(tmp_path):
     return install
 
 
+@pytest.fixture(scope="module")
+def stable_base(tmp_path_factory, make_version):
+    """The tiny model under the number that the released configuration calls stable."""
+    configured = (ROOT / "serving" / "config" / "models.config").read_text()
+    base = tmp_path_factory.mktemp("models") / "lesion"
+    make_version(base, int(re.search(r'key: "stable" value: (\d+)', configured)[1]))
+    return base
+
+
 @pytest.fixture
-def stack(tmp_path, tiny_base):
-    stack = Stack(tmp_path / "run", tiny_base)
+def stack(tmp_path, stable_base):
+    stack = Stack(tmp_path / "run", stable_base)
     yield stack
     stack.make("down")
     for pid in stack.processes():
