@@ -105,10 +105,15 @@ def calibrate(run: Path) -> None:
 
 def load_network(run: Path) -> NetworkWeights:
     """Folded weights of a finished run."""
+    return NetworkWeights(load_classifier(run))
+
+
+def load_classifier(run: Path) -> keras.Model:
+    """The network of a finished run as Keras keeps it: float32, BatchNorm in place."""
     keras.mixed_precision.set_global_policy("float32")
     classifier = build_classifier("none")
     classifier.load_weights(run / WEIGHTS_FILE)
-    return NetworkWeights(classifier)
+    return classifier
 
 
 def load_calibration(run: Path) -> tuple[Calibration, Thresholds]:

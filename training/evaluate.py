@@ -196,11 +196,12 @@ def _score_operating_point(
     has_both = (is_lesion & is_malignant).any() and (is_lesion & ~is_malignant).any()
     for prevalence in PREVALENCES if has_both else ():
         for metric, measure, answers in ((PPV, positive_predictive_value, flagged), (NPV, negative_predictive_value, ~flagged)):
-            # Where no lesion gets the answer, the answer's worth is undefined.
+            if not (is_lesion & answers).any():
+                continue  # where no lesion gets the answer, the answer's worth is undefined
             table.add(
                 metric,
                 f"prevalence {prevalence:.0%}",
-                is_lesion if (is_lesion & answers).any() else np.zeros_like(is_lesion),
+                is_lesion,
                 lambda chosen, groups, measure=measure, prevalence=prevalence: bootstrap(
                     measure(is_malignant[chosen], flagged[chosen], prevalence), groups
                 ),

@@ -12,13 +12,12 @@ from scipy.special import logit
 
 from serving.contract import ACTIVATION_MAP_OUTPUT, NONE_SCORE_OUTPUT, PROBABILITIES_OUTPUT
 from serving.metadata import Estimate
-from training.calibrate import apply_platt
+from training.calibrate import apply_platt, load_classifier
 from training.data import binary_labels, load_examples, load_pixels, select
 from training.evaluate import BATCH_SIZE, PredictFn, load_metadata, load_predict_fn
-from training.model import LOGIT_LAYER, build_classifier
+from training.model import LOGIT_LAYER
 from training.robustness import answer
 from training.statistics import auroc, bootstrap, bootstrap_share
-from training.train import WEIGHTS_FILE
 
 SURE = 0.999
 """Nearer to one, a float32 probability no longer tells its logit to four digits."""
@@ -87,14 +86,6 @@ def parity(run: Path, version: Path, data: Path, cache: Path, split: str = "test
         version_mb=sum(path.stat().st_size for path in version.rglob("*") if path.is_file()) / 1e6,
         float32_mb=4 * classifier.count_params() / 1e6,
     )
-
-
-def load_classifier(run: Path) -> keras.Model:
-    """The network of a finished run as Keras keeps it: float32, BatchNorm in place."""
-    keras.mixed_precision.set_global_policy("float32")
-    classifier = build_classifier("none")
-    classifier.load_weights(run / WEIGHTS_FILE)
-    return classifier
 
 
 def _ask_both(

@@ -120,14 +120,8 @@ def positive_predictive_value(
 def negative_predictive_value(
     positive: npt.NDArray[np.bool_], flagged: npt.NDArray[np.bool_], prevalence: float
 ) -> Callable[[Rows], float]:
-    """Metric: share of negatives among those not flagged where so many are positive."""
-
-    def metric(rows: Rows) -> float:
-        sensitivity, specificity = _sensitivity_and_specificity(positive[rows], flagged[rows])
-        right, missed = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
-        return right / (right + missed) if right + missed > 0 else float("nan")
-
-    return metric
+    """Metric: share of negatives among those not flagged where so many are positive: the same with both classes exchanged."""
+    return positive_predictive_value(~positive, ~flagged, 1 - prevalence)
 
 
 def _sensitivity_and_specificity(positive: npt.NDArray[np.bool_], flagged: npt.NDArray[np.bool_]) -> tuple[float, float]:

@@ -10,12 +10,13 @@ from serving.contract import PREDICT_SIGNATURE
 from serving.metadata import Calibration, Thresholds
 from tests.metadata import METADATA
 from tests.tiny_model import save_tiny_model
+from training.calibrate import load_classifier
 from training.data import binary_labels, load_examples, load_pixels, select
 from training.evaluate import load_predict_fn, predict_all
 from training.export import ExportedModel
 from training.graph import NetworkWeights, run_batches
 from training.model import LOGIT_LAYER, backbone_of, build_classifier
-from training.parity import format_parity, load_classifier, parity
+from training.parity import format_parity, parity
 from training.robustness import answer
 from training.train import WEIGHTS_FILE
 
