@@ -6,6 +6,7 @@ Probability of malignant = mean red / 255, none score = mean blue / 25.5, activa
 
 import dataclasses
 import sys
+import tempfile
 from pathlib import Path
 
 import tensorflow as tf
@@ -25,6 +26,7 @@ from serving.contract import (
     SCHEMA_VERSION_INPUT,
 )
 from serving.metadata import ModelMetadata
+from serving.release import EXTRA, METADATA_FILE, publish
 from tests.metadata import METADATA
 
 
@@ -59,18 +61,21 @@ class TinyModel(tf.Module):
 
 
 def save_tiny_model(base: Path, version: int, malignant_threshold: float = 0.4) -> Path:
-    """Write a version folder the safe way: another name first, then one rename."""
+    """Write a version as an export would: with its readable metadata and checksums."""
     thresholds = dataclasses.replace(
         METADATA.thresholds,
         malignant=malignant_threshold,
         uncertain_low=malignant_threshold - 0.04,
         uncertain_high=malignant_threshold + 0.04,
     )
-    model = TinyModel(dataclasses.replace(METADATA, version=version, thresholds=thresholds))
-    partial = base / f"partial-{version}"
+    metadata = dataclasses.replace(METADATA, version=version, thresholds=thresholds)
+    model = TinyModel(metadata)
     signatures = {PREDICT_SIGNATURE: model.predict, EMBED_SIGNATURE: model.embed, METADATA_SIGNATURE: model.metadata}
-    tf.saved_model.save(model, str(partial), signatures=signatures)
-    return partial.rename(base / str(version))
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(model, folder, signatures=signatures)
+        (Path(folder) / EXTRA).mkdir()
+        (Path(folder) / EXTRA / METADATA_FILE).write_text(metadata.to_json())
+        return publish(Path(folder), base)
 
 
 if __name__ == "__main__":

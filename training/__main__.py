@@ -8,13 +8,14 @@ from typing import get_args
 
 from training.calibrate import calibrate
 from training.config import PRESETS
+from training.distribution import Strategy
 from training.evaluate import evaluate, format_scores, load_metadata, load_predict_fn
 from training.export import export
 from training.fetch import FetchError, fetch
 from training.parity import format_parity, parity
 from training.report import report
 from training.robustness import robustness
-from training.train import Strategy, train
+from training.train import train
 from training.unseen import unseen
 
 OF_A_VERSION = {

@@ -17,9 +17,9 @@ from serving.metadata import Calibration, Thresholds
 from training import rejection
 from training.augment import augment
 from training.config import Augmentation, TrainingConfig
-from training.data import Example, binary_labels, evenly, load_examples, load_pixels, select
+from training.data import binary_labels, evenly, load_examples, load_pixels, select
 from training.evaluate import decide_all, none_kind
-from training.graph import NetworkWeights, run_batches
+from training.graph import NetworkWeights, batches_of, run_batches
 from training.model import STAGES, build_classifier
 from training.rejection import Features, Rejection
 from training.statistics import Floats, auroc, expected_calibration_error
@@ -29,7 +29,6 @@ CALIBRATION_FILE = "calibration.json"
 REJECTION_FILE = "rejection.npz"
 LEFT_OUT_FILE = "left-out.json"
 FEATURES_FILE = "features.npz"
-BATCH_SIZE = 32
 
 MAX_LESIONS = 6500
 """Training pictures whose statistics the none score is fitted to, each as it is and as an augmented copy."""
@@ -81,26 +80,23 @@ def calibrate(run: Path) -> None:
     calibration = fit_platt(val_outputs["logit"], binary_labels(val))
     chosen, left_out = rejection.fit(lesions, [example.dx for example in train], outlier_outputs, kinds, val_outputs)
     malignant = apply_platt(calibration, val_outputs["logit"])
-    none_score = chosen.score(val_outputs).numpy().astype(np.float64)
-    sources = np.array([example.source for example in val])
     known = FittedTo(
         lesions=lesions,
         sources=np.array((1 + len(COPIES)) * [example.source for example in train]),
         outliers=outlier_outputs,
         kinds=np.array(kinds, dtype=np.str_),
         val=val_outputs,
-        val_sources=sources,
+        val_sources=np.array([example.source for example in val]),
         val_is_malignant=binary_labels(val).astype(bool),
     )
-    none = none_threshold(chosen.method, known, none_score)
-    thresholds = choose_thresholds(malignant, known.val_is_malignant, none)
+    thresholds = choose_thresholds(malignant, known.val_is_malignant, none_threshold(chosen, known))
 
     chosen.save(run / REJECTION_FILE)
     known.save(run / FEATURES_FILE)
     document = {"calibration": dataclasses.asdict(calibration), "thresholds": dataclasses.asdict(thresholds)}
     (run / CALIBRATION_FILE).write_text(json.dumps(document, indent=2) + "\n")
     (run / LEFT_OUT_FILE).write_text(json.dumps([dataclasses.asdict(result) for result in left_out], indent=2) + "\n")
-    _print_summary(val, malignant, none_score, thresholds, chosen, left_out)
+    _print_summary(known, malignant, thresholds, chosen, left_out)
 
 
 def load_network(run: Path) -> NetworkWeights:
@@ -156,21 +152,20 @@ def choose_thresholds(malignant: Floats, is_malignant: npt.NDArray[np.bool_], no
     )
 
 
-def none_threshold(method: str, known: "FittedTo", none_score: Floats) -> float:
+def none_threshold(chosen: Rejection, known: "FittedTo") -> float:
     """The highest threshold that lets pass no more of unseen kinds than it may, or the lowest that spares enough lesions.
 
     Whichever is higher: a lesion turned away can cost more than a picture of something else that is answered.
 
     Args:
-        method: of the none score.
+        chosen: the none score.
         known: what it was fitted to.
-        none_score: of the validation lesions, [N].
     """
-    lowest = sparing_threshold(none_score, known.val_is_malignant, known.val_sources)
+    lowest = sparing_threshold(_none_score(chosen, known), known.val_is_malignant, known.val_sources)
     if len(set(known.kinds)) < 2:
         return lowest
     plain = np.arange(len(known.kinds)) < len(known.kinds) // (1 + len(COPIES))
-    unseen = rejection.score_unseen(method, known.lesions, known.outliers, known.kinds, known.val)
+    unseen = rejection.score_unseen(chosen.method, chosen.stages, known.lesions, known.outliers, known.kinds, known.val)
     scores = {kind: of_kind[plain[known.kinds == kind]] for kind, (_, of_kind) in unseen.items()}
     weights = np.concatenate([np.full(len(values), 1 / len(values)) for values in scores.values()])
     joined = np.concatenate(list(scores.values()))
@@ -187,15 +182,6 @@ def sparing_threshold(none_score: Floats, is_malignant: npt.NDArray[np.bool_], s
         if len(cancers) >= MIN_SOURCE_MALIGNANT:
             limits.append((cancers, REJECTED_MALIGNANT_SHARE))
     return float(max(np.quantile(scores, 1 - share) for scores, share in limits))
-
-
-def batches_of(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Batches of many pictures [N, 224, 224, 3], with a progress bar."""
-    progress = keras.utils.Progbar(len(pixels), unit_name="picture")
-    for start in range(0, len(pixels), BATCH_SIZE):
-        batch = np.asarray(pixels[start : start + BATCH_SIZE])
-        yield batch
-        progress.add(len(batch))
 
 
 def _augmented(batches: Iterator[npt.NDArray[np.uint8]], kind: Augmentation, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
@@ -253,18 +239,22 @@ def _run_with_copies(weights: NetworkWeights, pixels: npt.NDArray[np.uint8]) -> 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def _none_score(chosen: Rejection, known: FittedTo) -> Floats:
+    score: Floats = chosen.score(known.val).numpy().astype(np.float64)
+    return score
+
+
 def _print_summary(
-    val: Sequence[Example],
+    known: FittedTo,
     malignant: Floats,
-    none_score: Floats,
     thresholds: Thresholds,
     chosen: Rejection,
     left_out: Sequence[rejection.LeftOut],
 ) -> None:
-    truth = binary_labels(val).astype(bool)
-    everything = np.arange(len(val))
-    sent_to_none = np.isin(decide_all(malignant, none_score, thresholds), ("out_of_scope", "uncertain"))
-    print(f"validation AUROC {auroc(truth, malignant)(everything):.4f}, n {len(val)}")
+    truth = known.val_is_malignant
+    everything = np.arange(len(truth))
+    sent_to_none = np.isin(decide_all(malignant, _none_score(chosen, known), thresholds), ("out_of_scope", "uncertain"))
+    print(f"validation AUROC {auroc(truth, malignant)(everything):.4f}, n {len(truth)}")
     print(f"validation ECE {expected_calibration_error(truth, malignant)(everything):.4f}")
     print(f"specificity at {SENSITIVITY:.0%} sensitivity {(malignant[~truth] < thresholds.malignant).mean():.4f}")
     print(f"malignant lesions sent to none {sent_to_none[truth].mean():.4f}, benign {sent_to_none[~truth].mean():.4f}")

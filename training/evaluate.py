@@ -13,6 +13,7 @@ from scipy.special import logit
 from serving.contract import IMAGES_INPUT, NONE_SCORE_OUTPUT, PREDICT_SIGNATURE, PROBABILITIES_OUTPUT
 from serving.metadata import Estimate, ModelMetadata, Score, Thresholds
 from training.data import Example, load_examples, load_pixels, select
+from training.graph import batches_of
 from training.statistics import (
     Floats,
     Rows,
@@ -29,7 +30,6 @@ from training.statistics import (
     reflect,
 )
 
-BATCH_SIZE = 32
 SENT_TO_NONE = ("out_of_scope", "uncertain")
 PHOTO_KIND = "photo"
 SKIN_KINDS = "skin condition or healthy skin"
@@ -67,14 +67,11 @@ def load_metadata(version: Path) -> ModelMetadata:
 
 def predict_all(predict: PredictFn, pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
     """Malignant probability [N] and none score [N] of many pictures."""
-    progress = tf.keras.utils.Progbar(len(pixels), unit_name="picture")
     malignant, none_score = [], []
-    for start in range(0, len(pixels), BATCH_SIZE):
-        batch = np.asarray(pixels[start : start + BATCH_SIZE])
+    for batch in batches_of(pixels):
         outputs = predict(batch)
         malignant.append(outputs[PROBABILITIES_OUTPUT][:, 1])
         none_score.append(outputs[NONE_SCORE_OUTPUT])
-        progress.add(len(batch))
     return np.concatenate(malignant).astype(np.float64), np.concatenate(none_score).astype(np.float64)
 
 

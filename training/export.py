@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
@@ -31,6 +32,8 @@ from serving.contract import (
     SCHEMA_VERSION,
     SCHEMA_VERSION_INPUT,
 )
+from serving.embedded.check import GOLDEN_FILE
+from serving.embedded.servable import WARMUP_FILE
 from serving.metadata import (
     Calibration,
     Estimate,
@@ -41,11 +44,12 @@ from serving.metadata import (
     Source,
     Thresholds,
 )
-from serving.release import ReleaseError, publish
+from serving.release import EXTRA, METADATA_FILE, ReleaseError, publish
 from training.calibrate import REJECTION_FILE, load_calibration, load_network
 from training.config import TrainingConfig
 from training.data import load_examples, select
 from training.evaluate import evaluate, load_predict_fn, save_scores
+from training.golden import paint_golden_pictures
 from training.graph import NetworkWeights, run_network
 from training.model import RUN_WEIGHTS
 from training.rejection import Rejection
@@ -151,13 +155,15 @@ def export(run: Path, base: Path, version: int) -> Path:
     scores = [*evaluate(predict, metadata, data, cache), *unseen(run), *_headlines(changes)]
     metadata = dataclasses.replace(metadata, scores=tuple(scores), operating_point=_operating_point(scores))
     _write(candidate, ExportedModel(weights, calibration, rejection, metadata.to_json()), metadata)
+    golden = paint_golden_pictures()
+    np.savez_compressed(candidate / GOLDEN_FILE, **{IMAGES_INPUT: golden}, **load_predict_fn(candidate)(golden))
 
     lost = next(score.estimate for score in scores if (score.metric, score.subset) == ("malignant lesions sent to none", "all"))
     if lost.value > MAX_MALIGNANT_TO_NONE:
         print(
             f"warning: {lost.value:.1%} of the malignant test lesions are sent to none, more than {MAX_MALIGNANT_TO_NONE:.0%}"
         )
-    subprocess.run([sys.executable, "-m", "training.check", candidate], check=True)  # noqa: S603  (our own module)
+    subprocess.run([sys.executable, "-m", "serving.embedded.check", candidate], check=True)  # noqa: S603  (our own module)
     return publish(candidate, base)
 
 
@@ -216,10 +222,9 @@ def _write(folder: Path, model: ExportedModel, metadata: ModelMetadata) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     signatures = {PREDICT_SIGNATURE: model.predict, EMBED_SIGNATURE: model.embed, METADATA_SIGNATURE: model.metadata}
     tf.saved_model.save(model, str(folder), signatures=signatures)
-    extra = folder / "assets.extra"
-    extra.mkdir()
-    (extra / "metadata.json").write_text(metadata.to_json())
-    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+    (folder / EXTRA).mkdir()
+    (folder / EXTRA / METADATA_FILE).write_text(metadata.to_json())
+    with tf.io.TFRecordWriter(str(folder / WARMUP_FILE)) as writer:
         for batch_size in ALLOWED_BATCH_SIZES:
             writer.write(_warmup_record(batch_size).SerializeToString())
 

@@ -3,7 +3,7 @@
 Weights are stored in bfloat16 and convolutions run in it; normalisation, pooling, the head and everything after it are float32.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypedDict
 
 import keras
@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from serving.contract import IMAGE_SHAPE
 from training.model import LOGIT_LAYER, STAGES, backbone_of, fold
+
+BATCH_SIZE = 32
 
 Floats = npt.NDArray[np.float32]
 
@@ -97,3 +99,12 @@ def run_batches(weights: NetworkWeights, batches: Iterable[npt.NDArray[np.uint8]
             if name != "activation_map":
                 rows.setdefault(name, []).append(value.numpy())
     return {name: np.concatenate(values) for name, values in rows.items()}
+
+
+def batches_of(pixels: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Batches of many pictures [N, 224, 224, 3], with a progress bar."""
+    progress = keras.utils.Progbar(len(pixels), unit_name="picture")
+    for start in range(0, len(pixels), BATCH_SIZE):
+        batch = np.asarray(pixels[start : start + BATCH_SIZE])
+        yield batch
+        progress.add(len(batch))

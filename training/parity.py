@@ -14,7 +14,8 @@ from serving.contract import ACTIVATION_MAP_OUTPUT, NONE_SCORE_OUTPUT, PROBABILI
 from serving.metadata import Estimate
 from training.calibrate import apply_platt, load_classifier
 from training.data import binary_labels, load_examples, load_pixels, select
-from training.evaluate import BATCH_SIZE, PredictFn, load_metadata, load_predict_fn
+from training.evaluate import PredictFn, load_metadata, load_predict_fn
+from training.graph import batches_of
 from training.model import LOGIT_LAYER
 from training.robustness import answer
 from training.statistics import auroc, bootstrap, bootstrap_share
@@ -100,9 +101,7 @@ def _ask_both(
         output, features = network(tf.cast(images, tf.float32), training=False)
         return output[:, 0], tf.reduce_mean(tf.tensordot(features, head.kernel, axes=1) + head.bias, axis=[1, 2, 3])
 
-    progress = keras.utils.Progbar(len(pixels), unit_name="picture")
-    for start in range(0, len(pixels), BATCH_SIZE):
-        batch = np.asarray(pixels[start : start + BATCH_SIZE])
+    for batch in batches_of(pixels):
         outputs, (network_logit, map_mean) = predict(batch), ask_network(tf.constant(batch))
         yield (
             outputs[PROBABILITIES_OUTPUT][:, 1],
@@ -111,7 +110,6 @@ def _ask_both(
             network_logit.numpy(),
             map_mean.numpy(),
         )
-        progress.add(len(batch))
 
 
 def format_parity(result: Parity) -> str:

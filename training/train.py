@@ -1,45 +1,30 @@
 """Trains a run: phases of growing resolution, resumable after every epoch, with curves for TensorBoard and PNG."""
 
-import dataclasses
 import hashlib
 import json
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
 from serving.contract import IMAGE_SHAPE
-from training.augment import augment, resize
-from training.config import Phase, TrainingConfig
-from training.data import Example, binary_labels, evenly, load_examples, load_pixels, select
+from training.augment import resize
+from training.batches import NO_DIAGNOSIS, Batches
+from training.config import TrainingConfig
+from training.data import Example, evenly, load_examples
+from training.distribution import Strategy, after_chief, distribution_of, is_chief, on_replicas, wait_for_all
 from training.figures import draw_curves
 from training.leaks import REPORT_FILE, write_leaks
 from training.model import LOGIT_LAYER, add_diagnoses, backbone_of, build_classifier
-
-Pixels = npt.NDArray[np.uint8]
-Rows = npt.NDArray[np.int64]
-Targets = npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]
-"""Malignant or not [N, 1]; with diagnoses, their numbers [N, 1] too."""
-
-Strategy = Literal["single", "mirrored", "workers"]
-"""One device; all GPUs of this host; all GPUs of the hosts in TF_CONFIG, of which worker 0 is the chief."""
 
 WEIGHTS_FILE = "model.weights.h5"
 CHECKPOINT_FILE = "checkpoint.weights.h5"
 H5_FILE = "model.h5"
 HISTORY_FILE = "history.json"
-
-NO_DIAGNOSIS = -1
-"""Of a validation picture whose diagnosis the training split lacks: left out of the loss."""
 
 BATCH_NORM_BATCHES = 150
 BATCH_NORM_MOMENTUM = 0.97
@@ -66,31 +51,32 @@ def train(config: TrainingConfig, run: Path, strategy: Strategy = "single") -> P
         ValueError: the folder holds a run with another configuration; TF_CONFIG names no workers; or the devices cannot share
             a batch equally.
     """
-    distribution = _distribution(strategy)
+    distribution = distribution_of(strategy)
     if config.batch_size % distribution.num_replicas_in_sync:
         raise ValueError(f"{distribution.num_replicas_in_sync} devices cannot share a batch of {config.batch_size} equally")
-    is_chief = _is_chief(distribution)
-    with _after_chief(distribution):
-        _claim(run, config, is_chief)
+    chief = is_chief(distribution)
+    with after_chief(distribution):
+        _claim(run, config, chief)
         examples = load_examples(Path(config.data), config.validation_share, config.seed)
-        data = _Data.load(examples, config, run.parent / "cache")
+        data = Batches.load(examples, config, run.parent / "cache")
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy(config.precision)
 
     with distribution.scope():
         classifier = build_classifier(config.weights, config.frozen_stages)
-        if is_chief and not (run / REPORT_FILE).exists():
+        data = data.with_own_answers(classifier)
+        if chief and not (run / REPORT_FILE).exists():
             _write_leaks(examples, classifier, config, run)
         model = add_diagnoses(classifier, len(data.diagnoses)) if data.diagnoses else classifier
         _compile(model, data)
         checkpoint = _Checkpoint(run)
         done = checkpoint.restore(model, data.steps)
-    _fit(model, data, done, [checkpoint, keras.callbacks.TensorBoard(run / "tensorboard")] if is_chief else [], distribution)
+    _fit(model, data, done, [checkpoint, keras.callbacks.TensorBoard(run / "tensorboard")] if chief else [], distribution)
     if config.ema_momentum:
         model.optimizer.finalize_variable_values(model.trainable_variables)
         batches = islice(data.batches(config.phases[-1], config.seed, distribution), min(BATCH_NORM_BATCHES, data.steps))
         _refresh_batch_norm(classifier, batches, distribution)
-    if is_chief:
+    if chief:
         classifier.save_weights(run / WEIGHTS_FILE)
         if config.save_h5:
             classifier.save(run / H5_FILE)
@@ -98,49 +84,15 @@ def train(config: TrainingConfig, run: Path, strategy: Strategy = "single") -> P
     if strategy == "workers":
         digest = hashlib.sha256(b"".join(weight.numpy().tobytes() for weight in classifier.weights)).hexdigest()
         print(f"weights of worker {distribution.cluster_resolver.task_id}: {digest}")
-    _wait_for_all(distribution)
+    wait_for_all(distribution)
     return run / WEIGHTS_FILE
 
 
-def _distribution(strategy: Strategy) -> tf.distribute.Strategy:
-    """For one device TensorFlow's default, which does nothing: all devices are trained by the same code."""
-    if strategy == "single":
-        return tf.distribute.get_strategy()
-    if strategy == "mirrored":
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    cluster = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    jobs = cluster.cluster_spec().as_dict()
-    if list(jobs) != ["worker"]:
-        raise ValueError(f"TF_CONFIG must name the addresses of workers, and no other tasks, but names {jobs}")
-    return tf.distribute.MultiWorkerMirroredStrategy(cluster)
-
-
-def _is_chief(distribution: tf.distribute.Strategy) -> bool:
-    return distribution.cluster_resolver is None or distribution.cluster_resolver.task_id == 0
-
-
-def _wait_for_all(distribution: tf.distribute.Strategy) -> None:
-    """Until every worker has come here."""
-    if distribution.cluster_resolver is not None:
-        _on_replicas(lambda _: tf.distribute.get_replica_context().all_reduce("SUM", tf.ones([])), distribution)(None)
-
-
-@contextmanager
-def _after_chief(distribution: tf.distribute.Strategy) -> Iterator[None]:
-    """The chief first, then all others at a time: what it has written, they find."""
-    if not _is_chief(distribution):
-        _wait_for_all(distribution)
-    yield
-    if _is_chief(distribution):
-        _wait_for_all(distribution)
-
-
-def _claim(run: Path, config: TrainingConfig, is_chief: bool) -> None:
+def _claim(run: Path, config: TrainingConfig, chief: bool) -> None:
     run.mkdir(parents=True, exist_ok=True)
     if (run / "config.json").exists() and TrainingConfig.load(run) != config:
         raise ValueError(f"{run} holds a run with another configuration; give another folder")
-    if is_chief:
+    if chief:
         (run / "config.json").write_text(config.to_json())
 
 
@@ -158,12 +110,24 @@ def _write_leaks(examples: Sequence[Example], classifier: keras.Model, config: T
     write_leaks(chosen, data.parent if data.is_file() else data, lambda images: features(images).numpy(), run)
 
 
-def _compile(model: keras.Model, data: "_Data") -> None:
+class _OfRoundedLabels:
+    """Labels mixed with answers count as what they were before."""
+
+    def update_state(self, y_true: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().update_state(keras.ops.round(y_true), *args, **kwargs)  # type: ignore[misc]
+
+
+class Accuracy(_OfRoundedLabels, keras.metrics.BinaryAccuracy):  # type: ignore[misc]
+    """Share of right labels."""
+
+
+class AUC(_OfRoundedLabels, keras.metrics.AUC):  # type: ignore[misc]
+    """Area under the ROC curve."""
+
+
+def _compile(model: keras.Model, data: Batches) -> None:
     config = data.config
-    metrics = [
-        keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy"),
-        keras.metrics.AUC(from_logits=True, name="auc"),
-    ]
+    metrics = [Accuracy(threshold=0.0, name="accuracy"), AUC(from_logits=True, name="auc")]
     losses: list[keras.losses.Loss] = [keras.losses.BinaryCrossentropy(from_logits=True)]
     if data.diagnoses:
         losses.append(keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=NO_DIAGNOSIS))
@@ -174,7 +138,7 @@ def _compile(model: keras.Model, data: "_Data") -> None:
         metrics=[metrics, []][: len(losses)],
     )
     # Keras would make their variables at the first step, where it is too late to make them for every replica.
-    targets = data.targets(data.train)(np.arange(1))
+    targets = data.targets(data.train, data.train_labels)(np.arange(1))
     outputs = [np.zeros((1, output.shape[-1]), np.float32) for output in model.outputs]
     predictions = outputs if data.diagnoses else outputs[0]
     model.compute_loss(y=targets, y_pred=predictions)
@@ -185,7 +149,7 @@ def _compile(model: keras.Model, data: "_Data") -> None:
 
 def _fit(
     model: keras.Model,
-    data: "_Data",
+    data: Batches,
     done: int,
     callbacks: list[keras.callbacks.Callback],
     distribution: tf.distribute.Strategy,
@@ -196,7 +160,7 @@ def _fit(
     """
     config = data.config
     calls = keras.callbacks.CallbackList(
-        callbacks, add_progbar=_is_chief(distribution), model=model, epochs=config.epochs, steps=data.steps, verbose=1
+        callbacks, add_progbar=is_chief(distribution), model=model, epochs=config.epochs, steps=data.steps, verbose=1
     )
     calls.on_train_begin()
     firsts = accumulate((phase.epochs for phase in config.phases), initial=0)
@@ -210,7 +174,7 @@ def _fit(
         batches = iter(data.batches(phase, config.seed + epochs.start, distribution))
         validation = data.validation(phase, distribution)
         # Made anew for each size: the network takes any, but a step that knows its size is faster.
-        train_step, test_step = (_on_replicas(step, distribution) for step in (model.train_step, model.test_step))
+        train_step, test_step = (on_replicas(step, distribution) for step in (model.train_step, model.test_step))
         for epoch in epochs:
             calls.on_epoch_begin(epoch)
             for step in range(data.steps):
@@ -226,14 +190,6 @@ def _fit(
             calls.on_test_end(validated)
             calls.on_epoch_end(epoch, figures | {f"val_{name}": figure for name, figure in validated.items()})
     calls.on_train_end()
-
-
-def _on_replicas(step: Callable[[Any], Any], distribution: tf.distribute.Strategy) -> Callable[[Any], None]:
-    @tf.function(autograph=False)
-    def run(batch: Any) -> None:
-        distribution.run(step, args=(batch,))
-
-    return run
 
 
 def _take_figures(model: keras.Model) -> dict[str, float]:
@@ -257,13 +213,18 @@ def _average_batch_norm(model: keras.Model, distribution: tf.distribute.Strategy
     tf.function(lambda: distribution.run(average), autograph=False)()
 
 
-def _refresh_batch_norm(model: keras.Model, batches: Iterable[Any], distribution: tf.distribute.Strategy) -> None:
-    """Estimate BatchNorm's statistics anew after weights were averaged (Izmailov et al., arXiv 1803.05407, section 3.2)."""
-    for layer in _batch_norms(model):
-        layer.momentum = BATCH_NORM_MOMENTUM
-    forward = _on_replicas(lambda batch: model(batch[0], training=True), distribution)
-    for batch in batches:
-        forward(batch)
+def _refresh_batch_norm(model: keras.Model, batches: Iterator[Any], distribution: tf.distribute.Strategy) -> None:
+    """Estimate BatchNorm's statistics anew after weights were averaged (Izmailov et al., arXiv 1803.05407, section 3.2).
+
+    The first batch replaces what stands there, so that nothing of it is left in a short run either.
+    """
+    for momentum, some in ((0.0, islice(batches, 1)), (BATCH_NORM_MOMENTUM, batches)):
+        for layer in _batch_norms(model):
+            layer.momentum = momentum
+        # Made anew, for the momentum is a constant of the graph.
+        forward = on_replicas(lambda batch: model(batch[0], training=True), distribution)
+        for batch in some:
+            forward(batch)
     _average_batch_norm(model, distribution)
 
 
@@ -317,132 +278,3 @@ def _of_malignant(logs: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in logs.items()} | {
         name.replace(f"{LOGIT_LAYER}_", ""): float(value) for name, value in logs.items() if f"{LOGIT_LAYER}_" in name
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class _Data:
-    """What a run trains and validates on: examples with their pixels [N, 224, 224, 3]."""
-
-    config: TrainingConfig
-    train: Sequence[Example]
-    train_pixels: Pixels
-    val: Sequence[Example]
-    val_pixels: Pixels
-
-    @classmethod
-    def load(cls, examples: Sequence[Example], config: TrainingConfig, cache: Path) -> "_Data":
-        train = evenly(select(examples, "train"), config.max_examples)
-        val = evenly(select(examples, "val"), config.max_epoch_validation_examples)
-        return cls(config, train, load_pixels(train, cache), val, load_pixels(val, cache))
-
-    @cached_property
-    def diagnoses(self) -> list[str]:
-        """What the second head tells apart; empty without one."""
-        return sorted({example.dx for example in self.train}) if self.config.diagnosis_weight else []
-
-    @cached_property
-    def captures(self) -> list[list[int]]:
-        """Rows of the captures of each training picture: an epoch shows one of them, drawn anew."""
-        captures = defaultdict(list)
-        for row, example in enumerate(self.train):
-            captures[example.capture_id].append(row)
-        return list(captures.values())
-
-    @property
-    def steps(self) -> int:
-        """Batches in an epoch."""
-        return self.config.steps_per_epoch or math.ceil(len(self.captures) / self.config.batch_size)
-
-    def targets(self, examples: Sequence[Example]) -> Callable[[Rows], Targets]:
-        labels = binary_labels(examples)[:, None].astype(np.float32)
-        if not self.diagnoses:
-            return lambda rows: labels[rows]
-        known = {diagnosis: number for number, diagnosis in enumerate(self.diagnoses)}
-        numbers = np.array([[known.get(example.dx, NO_DIAGNOSIS)] for example in examples], np.int32)
-        return lambda rows: (labels[rows], numbers[rows])
-
-    def draws(self, seed: int) -> Iterator[Rows]:
-        """Endless batches of rows: pictures in random order, one capture of each, malignant ones at the configured share."""
-        rng = np.random.default_rng(seed)
-        labels = binary_labels(self.train)
-        is_malignant = np.array([labels[captures[0]] == 1 for captures in self.captures])
-        streams = [_endless(np.flatnonzero(is_malignant), rng), _endless(np.flatnonzero(~is_malignant), rng)]
-        everything = _endless(np.arange(len(self.captures)), rng)
-        while True:
-            if self.config.malignant_share is None:
-                chosen = [next(everything) for _ in range(self.config.batch_size)]
-            else:
-                malignant = rng.random(self.config.batch_size) < self.config.malignant_share
-                chosen = [next(streams[0] if drawn else streams[1]) for drawn in malignant]
-            yield np.sort([rng.choice(self.captures[picture]) for picture in chosen])
-
-    def batches(self, phase: Phase, seed: int, distribution: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
-        """Endless augmented batches. Every worker draws the rows of all replicas, from one seed, and reads those of its own."""
-
-        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            size = self.config.batch_size // context.num_replicas_in_sync
-            dataset = self._read(self.train, self.train_pixels, lambda: self.draws(seed), size, context)
-            # Known to be endless, it is not asked before every step whether a worker has run out of batches.
-            dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-            def change(number: tf.Tensor, batch: tuple[tf.Tensor, Any]) -> tuple[tf.Tensor, Any]:
-                images, targets = batch
-                # No two parts have the same number, neither of one worker nor of two.
-                number = number * context.num_input_pipelines + context.input_pipeline_id
-                seeds = tf.stack([tf.cast(seed, tf.int64), number])
-                return augment(images, phase.image_size, phase.augmentation, seeds), targets
-
-            return dataset.enumerate().map(change, num_parallel_calls=2).prefetch(2)
-
-        return distribution.distribute_datasets_from_function(of_worker)
-
-    def validation(self, phase: Phase, distribution: tf.distribute.Strategy) -> tf.distribute.DistributedDataset:
-        """The validation pictures once, but for the few that replicas cannot share equally: none may have an empty batch."""
-        count = len(self.val) - len(self.val) % distribution.num_replicas_in_sync
-
-        def draws() -> Iterator[Rows]:
-            for start in range(0, count, self.config.batch_size):
-                yield np.arange(start, min(start + self.config.batch_size, count))
-
-        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            dataset = self._read(self.val, self.val_pixels, draws, None, context)
-            return dataset.map(lambda images, targets: (resize(images, phase.image_size), targets)).prefetch(1)
-
-        return distribution.distribute_datasets_from_function(of_worker)
-
-    def _read(
-        self,
-        examples: Sequence[Example],
-        pixels: Pixels,
-        draws: Callable[[], Iterator[Rows]],
-        size: int | None,
-        context: tf.distribute.InputContext,
-    ) -> tf.data.Dataset:
-        """Of each batch of rows, the parts of the replicas that a worker feeds, one after the other.
-
-        `distribute_datasets_from_function` shards nothing itself.
-        """
-        targets = self.targets(examples)
-        replicas = context.num_replicas_in_sync
-        local = replicas // context.num_input_pipelines
-        first = context.input_pipeline_id * local
-
-        def parts() -> Iterator[tuple[Pixels, Targets]]:
-            for rows in draws():
-                for replica in range(first, first + local):
-                    part = rows[replica::replicas]
-                    yield pixels[part], targets(part)
-
-        labels = tf.TensorSpec((size, 1), tf.float32)
-        signature = (
-            tf.TensorSpec((size, *IMAGE_SHAPE), tf.uint8),
-            (labels, tf.TensorSpec((size, 1), tf.int32)) if self.diagnoses else labels,
-        )
-        return tf.data.Dataset.from_generator(parts, output_signature=signature)
-
-
-def _endless(values: Rows, rng: np.random.Generator) -> Iterator[int]:
-    if not len(values):
-        raise ValueError("the training split lacks a class that the configuration asks for")
-    while True:
-        yield from rng.permutation(values)

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.metadata import Score
-from training.calibrate import FEATURES_FILE, REJECTION_FILE, FittedTo, batches_of, load_network, none_threshold
+from training.calibrate import FEATURES_FILE, REJECTION_FILE, FittedTo, load_network, none_threshold
 from training.config import TrainingConfig
 from training.data import load_examples, load_pixels, select
 from training.evaluate import PHOTO_KIND, SKIN_KINDS, Mask, ScoreTable, none_kind
-from training.graph import run_batches
-from training.rejection import Features, Rejection, fit_method
+from training.graph import batches_of, run_batches
+from training.rejection import Features, Rejection, fit_method, fit_stages
 
 LEFT_OUT_KIND = "none score without the kind,"
 LEFT_OUT_SOURCE = "lesions rejected, their source left out"
@@ -34,12 +34,12 @@ def unseen(run: Path) -> list[Score]:
     everything = select(examples, "test") + [example for example in examples if example.label == "none"]
     known = FittedTo.load(run / FEATURES_FILE)
     features = run_batches(load_network(run), batches_of(load_pixels(everything, run.parent / "cache")))
-    method = Rejection.load(run / REJECTION_FILE).method
+    chosen = Rejection.load(run / REJECTION_FILE)
     kind_of = np.array([none_kind(example) for example in everything])
     source_of = np.array([example.source for example in everything])
     table = ScoreTable([example.group for example in everything])
     for subset, kinds in _left_out_kinds(known.kinds):
-        rejection = fit_method(method, known.lesions, _rows(known.outliers, ~np.isin(known.kinds, kinds)))
+        rejection = fit_method(chosen.method, chosen.stages, known.lesions, _rows(known.outliers, ~np.isin(known.kinds, kinds)))
         table.add_detection(LEFT_OUT_KIND, subset, kind_of == "", np.isin(kind_of, kinds), _scores(rejection, features))
     sources = np.unique(known.sources)
     for source in sources if len(sources) > 1 else ():
@@ -50,8 +50,8 @@ def unseen(run: Path) -> list[Score]:
             val_is_malignant=known.val_is_malignant[known.val_sources != source],
             val_sources=known.val_sources[known.val_sources != source],
         )
-        rejection = fit_method(method, without.lesions, without.outliers)
-        threshold = none_threshold(method, without, _scores(rejection, without.val))
+        rejection = fit_method(chosen.method, fit_stages(without.lesions), without.lesions, without.outliers)
+        threshold = none_threshold(rejection, without)
         of_source = (kind_of == "") & (source_of == source)
         table.add_share(LEFT_OUT_SOURCE, source, of_source, _scores(rejection, features) >= threshold)
     return table.scores

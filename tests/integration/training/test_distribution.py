@@ -12,10 +12,11 @@ import pytest
 import tensorflow as tf
 
 from tests.processes import free_port, running
+from training.batches import Batches
 from training.config import Phase
 from training.data import load_examples
 from training.model import build_classifier
-from training.train import _Data, train
+from training.train import train
 
 PROGRAM = """
 import sys
@@ -117,11 +118,12 @@ def test_two_devices_of_one_host_resume_what_two_workers_have_begun(workers_run,
 
 
 def test_devices_read_parts_of_the_batches_that_one_device_would_read(tiny_config, tmp_path):
-    data = _Data.load(load_examples(Path(tiny_config.data)), tiny_config, tmp_path)
+    data = Batches.load(load_examples(Path(tiny_config.data)), tiny_config, tmp_path)
 
     def read(count, replicas=1, workers=1, worker=0):
         context = tf.distribute.InputContext(workers, worker, replicas)
-        dataset = data._read(data.train, data.train_pixels, lambda: data.draws(seed=3), None, context)
+        targets = data.targets(data.train, data.train_labels)
+        dataset = data._read(data.train_pixels, targets, lambda: data.draws(seed=3), None, context)
         return [images for images, _ in islice(dataset.as_numpy_iterator(), count)]
 
     whole = read(3)

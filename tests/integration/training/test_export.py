@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,24 +11,38 @@ import tensorflow as tf
 from gateway.decision import decide
 from gateway.predictor import Prediction
 from serving.contract import ALLOWED_BATCH_SIZES, IMAGE_SHAPE
+from serving.embedded.check import GOLDEN_FILE, ContractError, check
 from serving.metadata import ModelMetadata, Thresholds
 from serving.release import ReleaseError, verify_sums
 from tests.processes import ROOT
+from tests.untrained import telling_apart
 from training.__main__ import main
 from training.calibrate import calibrate
-from training.check import ContractError, check
+from training.data import binary_labels, load_examples, load_pixels, select
 from training.evaluate import decide_all, evaluate, format_scores, load_predict_fn
 from training.export import export, initial_weights
 from training.report import render_card, report
+from training.train import WEIGHTS_FILE
 
 # A version's making scores it in every way there is, which takes minutes whatever its size.
 pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def exported(trained_run, tmp_path_factory):
-    calibrate(trained_run)
-    return export(trained_run, tmp_path_factory.mktemp("models") / "lesion", 3)
+def useful_run(trained_run, painted_data):
+    """The run with a network that tells the classes apart, which so short a training cannot promise."""
+    run = trained_run.with_name("useful")
+    shutil.copytree(trained_run, run)
+    examples = select(load_examples(painted_data), "train")
+    pixels, is_malignant = load_pixels(examples, run.parent / "cache"), binary_labels(examples).astype(bool)
+    telling_apart(np.array(pixels), is_malignant).save_weights(run / WEIGHTS_FILE)
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(useful_run, tmp_path_factory):
+    calibrate(useful_run)
+    return export(useful_run, tmp_path_factory.mktemp("models") / "lesion", 3)
 
 
 def test_a_version_is_complete_and_small(exported):
@@ -42,22 +57,50 @@ def test_a_version_is_complete_and_small(exported):
 
 def test_it_keeps_the_contract_in_a_fresh_process(exported):
     result = subprocess.run(
-        [sys.executable, "-m", "training.check", exported], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "serving.embedded.check", exported], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
     assert "keeps the contract" in result.stdout
 
 
 def test_a_version_whose_readable_metadata_differ_is_refused(exported, tmp_path):
-    document = json.loads((exported / "assets.extra" / "metadata.json").read_text())
-    (tmp_path / "assets.extra").mkdir()
-    for name in ("saved_model.pb", "variables", "fingerprint.pb"):
-        (tmp_path / name).symlink_to(exported / name)
+    version = with_own_extras(exported, tmp_path)
+    document = json.loads((version / "assets.extra" / "metadata.json").read_text())
     document["thresholds"]["none"] += 1
-    (tmp_path / "assets.extra" / "metadata.json").write_text(json.dumps(document))
+    (version / "assets.extra" / "metadata.json").write_text(json.dumps(document))
 
     with pytest.raises(ContractError, match="metadata"):
-        check(tmp_path)
+        check(version)
+
+
+def test_a_version_that_answers_otherwise_than_it_did_is_refused(exported, tmp_path):
+    version = with_own_extras(exported, tmp_path)
+    with np.load(version / GOLDEN_FILE) as golden:
+        answers = dict(golden)
+    answers["probabilities"] = answers["probabilities"][:, ::-1]
+    np.savez(version / GOLDEN_FILE, **answers)
+
+    with pytest.raises(ContractError, match="probabilities of a golden picture"):
+        check(version)
+
+
+def test_a_version_whose_warm_up_is_missing_or_fails_is_refused(exported, tmp_path):
+    version = with_own_extras(exported, tmp_path)
+    (version / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"no records" * 100)
+
+    with pytest.raises(ContractError, match="DATA_LOSS"):
+        check(version)
+    (version / "assets.extra" / "tf_serving_warmup_requests").unlink()
+    with pytest.raises(ContractError, match="no warm-up"):
+        check(version)
+
+
+def with_own_extras(exported, folder):
+    """A copy of the version whose assets.extra can be changed."""
+    for name in ("saved_model.pb", "variables", "fingerprint.pb"):
+        (folder / name).symlink_to(exported / name)
+    shutil.copytree(exported / "assets.extra", folder / "assets.extra")
+    return folder
 
 
 def test_other_shapes_are_refused_by_the_graph(exported):
@@ -68,11 +111,11 @@ def test_other_shapes_are_refused_by_the_graph(exported):
         predict(np.zeros((1, 128, 128, 3), np.uint8))
 
 
-def test_a_published_number_is_never_overwritten(exported, trained_run):
+def test_a_published_number_is_never_overwritten(exported, useful_run):
     before = (exported / "saved_model.pb").stat().st_mtime_ns
 
     with pytest.raises(ReleaseError, match="never overwritten"):
-        export(trained_run, exported.parent, 3)
+        export(useful_run, exported.parent, 3)
 
     assert (exported / "saved_model.pb").stat().st_mtime_ns == before
     assert [path.name for path in exported.parent.iterdir()] == ["3"]
@@ -95,8 +138,8 @@ def test_scores_in_the_metadata_are_those_of_the_published_graph(exported, paint
     assert scores["sensitivity", "all"] == metadata.operating_point.sensitivity
 
 
-def test_the_none_score_is_scored_on_kinds_that_its_fit_never_saw(exported, trained_run, capsys):
-    main(["unseen", "--run", str(trained_run)])
+def test_the_none_score_is_scored_on_kinds_that_its_fit_never_saw(exported, useful_run, capsys):
+    main(["unseen", "--run", str(useful_run)])
 
     metadata = ModelMetadata.from_json((exported / "assets.extra" / "metadata.json").read_text())
     stated = [score for score in metadata.scores if score.metric.startswith("none score without the kind")]
@@ -113,10 +156,10 @@ def test_a_run_on_another_runs_weights_names_where_that_one_began(tiny_config, t
     assert initial_weights(second) == "preset tiny, from start.npz"
 
 
-def test_the_model_card_says_what_the_metadata_say(exported, trained_run, painted_data, tmp_path):
+def test_the_model_card_says_what_the_metadata_say(exported, useful_run, painted_data, tmp_path):
     (tmp_path / "docs").mkdir()
 
-    report(exported, load_predict_fn(exported), painted_data, tmp_path / "cache", tmp_path / "docs", trained_run)
+    report(exported, load_predict_fn(exported), painted_data, tmp_path / "cache", tmp_path / "docs", useful_run)
 
     card = (tmp_path / "docs" / "model-card.md").read_text()
     metadata = ModelMetadata.from_json((exported / "assets.extra" / "metadata.json").read_text())

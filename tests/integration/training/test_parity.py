@@ -1,6 +1,5 @@
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,12 +9,13 @@ from serving.contract import PREDICT_SIGNATURE
 from serving.metadata import Calibration, Thresholds
 from tests.metadata import METADATA
 from tests.tiny_model import save_tiny_model
+from tests.untrained import telling_apart
 from training.calibrate import load_classifier
 from training.data import binary_labels, load_examples, load_pixels, select
 from training.evaluate import load_predict_fn, predict_all
 from training.export import ExportedModel
-from training.graph import NetworkWeights, run_batches
-from training.model import LOGIT_LAYER, backbone_of, build_classifier
+from training.graph import NetworkWeights
+from training.model import LOGIT_LAYER, backbone_of
 from training.parity import format_parity, parity
 from training.robustness import answer
 from training.train import WEIGHTS_FILE
@@ -39,21 +39,8 @@ def lesions(painted_data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(lesions, tmp_path_factory):
-    """Random features under a head that tells the painted classes apart: what a test can train gives all alike one answer."""
-    keras.utils.set_random_seed(6)
-    classifier = build_classifier("none")
-    rng = np.random.default_rng(2)
-    for layer in backbone_of(classifier).layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            size = layer.gamma.shape
-            layer.set_weights([rng.uniform(0.5, 1, size), rng.normal(0, 0.1, size), rng.normal(0, 0.1, size), np.ones(size)])
-    pixels, is_malignant = lesions
-    embedding = run_batches(NetworkWeights(classifier), [pixels])["conv5"]
-    benign, malignant = embedding[~is_malignant].mean(axis=0), embedding[is_malignant].mean(axis=0)
-    kernel = 4 * (malignant - benign) / np.square(malignant - benign).sum()
-    classifier.get_layer(LOGIT_LAYER).set_weights([kernel[:, None], np.array([-(benign + malignant) / 2 @ kernel])])
     folder = tmp_path_factory.mktemp("run")
-    classifier.save_weights(folder / WEIGHTS_FILE)
+    telling_apart(*lesions).save_weights(folder / WEIGHTS_FILE)
     return folder
 
 
@@ -89,7 +76,7 @@ def tampered(run, tmp_path):
 
 
 def write_metadata(folder, metadata):
-    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra").mkdir(exist_ok=True)
     (folder / "assets.extra" / "metadata.json").write_text(metadata.to_json())
 
 

@@ -5,7 +5,7 @@ from training import rejection
 from training.calibrate import FittedTo, apply_platt, choose_thresholds, fit_platt, none_threshold, sparing_threshold
 from training.evaluate import decide_all
 from training.model import STAGES
-from training.rejection import Rejection, fit_method
+from training.rejection import Rejection, fit_method, fit_stages
 
 
 def features(rng, count, shift=0.0):
@@ -122,9 +122,9 @@ def test_the_none_threshold_spares_lesions_as_far_as_unseen_kinds_are_still_turn
             val_sources=np.repeat("clinic", 200),
             val_is_malignant=np.arange(200) < 100,
         )
-        scores = fit_method(model.method, known.lesions, known.outliers).score(known.val).numpy().astype(np.float64)
-        sparing = sparing_threshold(scores, known.val_is_malignant, known.val_sources)
-        return none_threshold(model.method, known, scores), sparing
+        chosen = fit_method(model.method, fit_stages(known.lesions), known.lesions, known.outliers)
+        scores = chosen.score(known.val).numpy().astype(np.float64)
+        return none_threshold(chosen, known), sparing_threshold(scores, known.val_is_malignant, known.val_sources)
 
     far, far_sparing = threshold(1.5)
     near, near_sparing = threshold(0.0)
