@@ -1,9 +1,9 @@
 # Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
 .DEFAULT_GOAL := help
-.PHONY: help up down training test oodeel bench lint format lock wire translations
+.PHONY: help up down training test oodeel bench prove-rollout lint format lock wire translations
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 up: ## install what is needed, start model server and gateway (PORT=8000), wait until ready
 	@scripts/up.sh
@@ -22,6 +22,9 @@ oodeel: ## check the none scores' formulas against the library oodeel (installs 
 
 bench: ## measure the gateway's start and memory
 	@scripts/bench.sh
+
+prove-rollout: ## drive traffic through a whole roll-out on two replicas; count what is lost
+	@scripts/prove_rollout.sh
 
 lint: ## run the linters only
 	@scripts/lint.sh

@@ -14,6 +14,7 @@ Stage = Literal["decode", "preprocess", "predict", "decide"]
 REQUEST_BUCKETS_S: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0)
 STAGE_BUCKETS_S: Final = (0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 PROBABILITY_BUCKETS: Final = tuple(tenth / 10 for tenth in range(1, 11))
+DIFFERENCE_BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 NONE_SCORE_BUCKETS: Final = (-20.0, -15.0, -10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0)
 
 REQUESTS = Counter(
@@ -37,6 +38,23 @@ MALIGNANT_LOOKING_REJECTIONS = Counter(
     "dermserve_gateway_malignant_looking_rejections",
     "Pictures sent to none with a probability over the malignant threshold.",
     ["model_version"],
+)
+CANARY_FALLBACKS = Counter(
+    "dermserve_gateway_canary_fallbacks", "Pictures that the canary should have answered and the stable version did."
+)
+SHADOWS = Counter(
+    "dermserve_gateway_shadows", "Pictures shown to the canary beside the answer, by what came of it.", ["result"]
+)
+SHADOW_OUTCOMES = Counter(
+    "dermserve_gateway_shadow_outcomes",
+    "Label that was answered and label that the canary would have given.",
+    ["label", "canary_label", "canary_version"],
+)
+SHADOW_DIFFERENCE = Histogram(
+    "dermserve_gateway_shadow_probability_difference",
+    "Distance of the canary's probability of malignant from the answered one.",
+    ["canary_version"],
+    buckets=DIFFERENCE_BUCKETS,
 )
 PROBLEMS = Counter("dermserve_gateway_problems", "Problem answers by kind.", ["problem"])
 

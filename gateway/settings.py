@@ -22,7 +22,11 @@ class Settings:
         workers: gunicorn processes.
         threads: requests a worker handles at a time.
         model_server: gRPC target, host:port or dns:///name:port.
+        model_server_ca: PEM file of the authority that has signed the model server's certificate; empty for plain text.
+        model_server_certificate, model_server_key: PEM files that the gateway shows a model server that asks for them.
         model_label: label of the version that answers.
+        canary_share: of pictures that the version labelled canary answers, 0 to 1.
+        shadow_share: of the others that it is shown as well, without a say in the answer, 0 to 1.
         predict_timeout_s: deadline of one call to the model server, its retry included.
         request_budget_s: what a stopping process gives its requests; the calls for one picture fit into it.
         worker_timeout_s: a worker that hangs for so long is replaced.
@@ -34,8 +38,13 @@ class Settings:
     workers: int = 2
     threads: int = 8
     model_server: str = "127.0.0.1:8500"
+    model_server_ca: str = ""
+    model_server_certificate: str = ""
+    model_server_key: str = ""
     model_label: str = "stable"
-    predict_timeout_s: float = 8.0
+    canary_share: float = 0.0
+    shadow_share: float = 0.0
+    predict_timeout_s: float = 6.0
     request_budget_s: float = 20.0
     worker_timeout_s: float = 30.0
     max_upload_bytes: int = 20_000_000
@@ -65,17 +74,19 @@ class Settings:
         return settings
 
     def _problems(self) -> list[str]:
+        shares = ("canary_share", "shadow_share")
         problems = [
             f"{PREFIX}{field.name.upper()} must be above zero"
             for field in dataclasses.fields(self)
-            if not isinstance(field.default, str) and getattr(self, field.name) <= 0
+            if not isinstance(field.default, str) and field.name not in shares and not getattr(self, field.name) > 0
         ]
+        problems += [f"{PREFIX}{name.upper()} is not from 0 to 1" for name in shares if not 0 <= getattr(self, name) <= 1]
         if not re.fullmatch(r".+:\d{1,5}", self.bind):
             problems.append(f"{PREFIX}BIND is not host:port: {self.bind!r}")
         # Whoever waits must outlive whom it waits for, or the reason of a failure is lost. The first picture that a version
-        # answers costs two calls: the second one asks for its metadata.
-        if not self.worker_timeout_s > self.request_budget_s > 2 * self.predict_timeout_s:
+        # answers costs two calls: the second one asks for its metadata. A canary that failed took two calls of half the time.
+        if not self.worker_timeout_s > self.request_budget_s > 3 * self.predict_timeout_s:
             problems.append(
-                f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > 2 x {PREFIX}PREDICT_TIMEOUT_S does not hold"
+                f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > 3 x {PREFIX}PREDICT_TIMEOUT_S does not hold"
             )
         return problems

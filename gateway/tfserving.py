@@ -18,27 +18,22 @@ from gateway.errors import (
     PredictionError,
 )
 from gateway.predictor import Prediction
+from serving.channel import PREDICT_METHOD, metadata_request, open_channel, read_metadata_response
 from serving.contract import (
     ACTIVATION_MAP_OUTPUT,
     CLASSES,
     IMAGE_SHAPE,
     IMAGES_INPUT,
     MAP_SIZE,
-    METADATA_OUTPUT,
-    METADATA_SIGNATURE,
     MODEL_NAME,
     NONE_SCORE_OUTPUT,
     PREDICT_SIGNATURE,
     PROBABILITIES_OUTPUT,
-    SCHEMA_VERSION,
-    SCHEMA_VERSION_INPUT,
 )
 from serving.metadata import MetadataError, ModelMetadata
 from serving.wire import prediction_pb2 as wire
 
 Call = Callable[..., wire.PredictResponse]
-
-PREDICT_METHOD: Final = "/tensorflow.serving.PredictionService/Predict"
 
 CHANNEL_OPTIONS: Final = (
     # A headless Service gives an address for each server: spread over all, and follow them as they come and go.
@@ -49,8 +44,6 @@ CHANNEL_OPTIONS: Final = (
     # After a restart of the server the next request shall not wait for the default of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Never through a proxy that the environment names: the picture would leave the cluster.
-    ("grpc.enable_http_proxy", 0),
 )
 
 _ERRORS: Final[dict[grpc.StatusCode, type[PredictionError]]] = {
@@ -72,17 +65,18 @@ _RECONNECT_WAIT_S: Final = 1.5
 class TFServingPredictor:
     """Asks for the version that carries a label; reads answers with the metadata of the version that gave them."""
 
-    def __init__(self, target: str, label: str, timeout_s: float) -> None:
+    def __init__(self, target: str, label: str, timeout_s: float, credentials: grpc.ChannelCredentials | None = None) -> None:
         """Open the channel. Make one in each process, after it was forked: gRPC does not survive a fork.
 
         Args:
             target: host:port or dns:///name:port.
             label: of the version that is to answer.
             timeout_s: of one call, its retry included.
+            credentials: of TLS; None for plain text.
         """
         self._label = label
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(target, credentials, CHANNEL_OPTIONS)
         self._call: Call = self._channel.unary_unary(
             PREDICT_METHOD,
             request_serializer=wire.PredictRequest.SerializeToString,
@@ -114,33 +108,20 @@ class TFServingPredictor:
             known = self._metadata.get(version)
         if known is not None:
             return known
-        spec = wire.ModelSpec(name=MODEL_NAME, signature_name=METADATA_SIGNATURE)
-        spec.version.value = version
-        metadata = self._ask_metadata(spec, self._timeout_s)
+        metadata = self._ask_metadata(metadata_request(version=version), self._timeout_s)
         with self._lock:
             self._metadata[version] = metadata
         return metadata
 
     def live_metadata(self, timeout_s: float | None = None) -> ModelMetadata:
         """See `gateway.predictor.Predictor`."""
-        spec = wire.ModelSpec(name=MODEL_NAME, version_label=self._label, signature_name=METADATA_SIGNATURE)
-        return self._ask_metadata(spec, timeout_s or self._timeout_s)
+        return self._ask_metadata(metadata_request(label=self._label), timeout_s or self._timeout_s)
 
-    def _ask_metadata(self, spec: wire.ModelSpec, timeout_s: float) -> ModelMetadata:
-        tensor = wire.TensorProto(dtype=wire.DT_INT32, tensor_shape=_shape((1,)), int_val=[SCHEMA_VERSION])
-        response = self._predict(wire.PredictRequest(model_spec=spec, inputs={SCHEMA_VERSION_INPUT: tensor}), timeout_s)
-        values = response.outputs[METADATA_OUTPUT].string_val if METADATA_OUTPUT in response.outputs else []
-        if len(values) != 1:
-            raise InvalidModelAnswer("the model server gave no metadata document")
+    def _ask_metadata(self, request: wire.PredictRequest, timeout_s: float) -> ModelMetadata:
         try:
-            metadata = ModelMetadata.from_json(values[0])
+            return read_metadata_response(self._predict(request, timeout_s))
         except MetadataError as error:
-            raise InvalidModelAnswer(f"metadata of version {response.model_spec.version.value}: {error}") from error
-        if metadata.version != response.model_spec.version.value:
-            raise InvalidModelAnswer(
-                f"version {response.model_spec.version.value} carries the metadata of version {metadata.version}"
-            )
-        return metadata
+            raise InvalidModelAnswer(str(error)) from error
 
     def _predict(self, request: wire.PredictRequest, timeout_s: float) -> wire.PredictResponse:
         """One call, and one retry when the server could not be reached and there is time left."""

@@ -4,9 +4,17 @@ import os
 
 from gateway import logs
 from gateway.app import create_app
+from gateway.canary import CanaryPredictor
 from gateway.settings import Settings
 from gateway.tfserving import TFServingPredictor
+from serving.channel import read_credentials
+from serving.contract import CANARY_LABEL
 
 logs.configure()
 settings = Settings.from_env(os.environ)
-app = create_app(settings, TFServingPredictor(settings.model_server, settings.model_label, settings.predict_timeout_s))
+credentials = read_credentials(settings.model_server_ca, settings.model_server_certificate, settings.model_server_key)
+timeout_s = settings.predict_timeout_s
+stable = TFServingPredictor(settings.model_server, settings.model_label, timeout_s, credentials)
+# Half the time: what a canary takes and fails is taken from the picture's own answer.
+canary = TFServingPredictor(settings.model_server, CANARY_LABEL, timeout_s / 2, credentials)
+app = create_app(settings, CanaryPredictor(stable, canary, settings.canary_share, settings.shadow_share))

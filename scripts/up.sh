@@ -52,32 +52,40 @@ choose_port() {
 }
 
 require_model() {
-  compgen -G "$model_base/[0-9]*/saved_model.pb" >/dev/null ||
-    die "no version of the model in $model_base; train and export one (docs/training.md), or name a folder of versions with MODEL_BASE="
+  local version
+  for version in $(grep --only-matching --extended-regexp 'versions: *[0-9]+' serving/config/models.config | tr -dc '0-9\n'); do
+    [ -s "$model_base/$version/saved_model.pb" ] ||
+      die "no version $version of the model in $model_base, which serving/config/models.config loads; train and export one (docs/training.md), or name another folder of versions with MODEL_BASE="
+  done
 }
 
 start_model_server() {
-  local config=serving/config flags=(
+  # A copy, for a roll-out writes it. A folder, because what it replaces must be seen inside a container.
+  local config=$run_dir/config flags=(
     --enable_batching=true
     # Two to three times the largest batch: at its default the server's own threads would cap the batch.
     --grpc_max_threads=96
     --file_system_poll_wait_seconds=1
     --allow_version_labels_for_unavailable_models=true
+    # A version that does not load is told at once. By default it is tried again for five minutes, and holds up all others.
+    --max_num_load_retries=0
   )
+  mkdir -p "$config"
+  cp serving/config/* "$config/"
   if [ "$model_server" = docker ]; then
     local container=dermserve-$$
     printf '%s %s\n' "$engine" "$container" >"$run_dir/model-server.container"
     # The base path in models.config is the one inside the container.
     start model-server "$engine" run --rm --name "$container" \
       --publish "127.0.0.1:$model_port:8500" --publish "127.0.0.1:$model_rest_port:8501" \
-      --volume "$model_base:/models/lesion:ro" --volume "$checkout/$config:/config:ro" "$image" \
+      --volume "$model_base:/models/lesion:ro" --volume "$config:/config:ro" "$image" \
       --model_config_file=/config/models.config --batching_parameters_file=/config/batching.config \
       --monitoring_config_file=/config/monitoring.config "${flags[@]}"
     return
   fi
-  sed "s|base_path: \"[^\"]*\"|base_path: \"${model_base//&/\\&}\"|" "$config/models.config" >"$run_dir/models.config"
+  sed --in-place "s|base_path: \"[^\"]*\"|base_path: \"${model_base//&/\\&}\"|" "$config/models.config"
   flags+=(
-    "--port=$model_port" "--rest_api_port=$model_rest_port" "--model_config_file=$run_dir/models.config"
+    "--port=$model_port" "--rest_api_port=$model_rest_port" "--model_config_file=$config/models.config"
     "--batching_parameters_file=$config/batching.config" "--monitoring_config_file=$config/monitoring.config"
   )
   if [ "$model_server" = tensorflow_model_server ]; then

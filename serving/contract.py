@@ -7,6 +7,10 @@ from typing import Final
 
 MODEL_NAME: Final = "lesion"
 STABLE_LABEL: Final = "stable"
+CANARY_LABEL: Final = "canary"
+PREVIOUS_LABEL: Final = "previous"
+LABELS: Final = (STABLE_LABEL, CANARY_LABEL, PREVIOUS_LABEL)
+"""Of versions: the one that answers, the one that is tried (the same when none is), and the one to go back to."""
 
 IMAGE_SIZE: Final = 224
 IMAGE_SHAPE: Final = (IMAGE_SIZE, IMAGE_SIZE, 3)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from serving.metadata import MetadataError, ModelMetadata
@@ -15,7 +15,7 @@ SUMS_FILE = "SHA256SUMS"
 
 
 class ReleaseError(Exception):
-    """The candidate is not fit to be published, or its place is taken."""
+    """A version is not fit to be published or to go live, or a place or a server does not take it."""
 
 
 def publish(candidate: Path, base: Path) -> Path:
@@ -73,6 +73,35 @@ def verify(version: Path) -> ModelMetadata:
         raise ReleaseError(f"{version} holds version {metadata.version}")
     verify_sums(version)
     return metadata
+
+
+def prune(base: Path, used: Collection[int], keep: int) -> list[int]:
+    """Delete old versions, each hidden by one rename first: a model server that polls never finds half of one.
+
+    Args:
+        base: folder of the model's versions.
+        used: never deleted.
+        keep: how many of the others stay, the newest.
+
+    Returns:
+        The numbers that are gone.
+
+    Raises:
+        ReleaseError: one cannot be deleted.
+    """
+    try:
+        # Of a run that was interrupted.
+        for hidden in base.glob("pruned-*"):
+            shutil.rmtree(hidden)
+        # As the model servers read the names: 007 is version 7.
+        found = {int(path.name): path for path in base.iterdir() if path.name.isdecimal()}
+        unused = sorted(found.keys() - set(used))
+        gone = unused[: max(len(unused) - keep, 0)]
+        for version in gone:
+            shutil.rmtree(found[version].rename(base / f"pruned-{version}"))
+    except OSError as error:
+        raise ReleaseError(f"{base}: {error}") from error
+    return gone
 
 
 def read_metadata(version: Path) -> ModelMetadata:

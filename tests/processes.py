@@ -78,7 +78,21 @@ def model_server(
         f'model_config_list {{ config {{ name: "lesion" base_path: "{base}" model_platform: "tensorflow" '
         f"model_version_policy {{ latest {{ num_versions: 2 }} }} {lines} }} }}"
     )
-    port, rest_port = free_port(), free_port()
+    with model_server_from(config, folder, *flags, batching=batching, program=program) as started:
+        yield started
+
+
+@contextmanager
+def model_server_from(
+    config: Path,
+    folder: Path,
+    *flags: str,
+    batching: str | None = "serving/config/batching.config",
+    program: Sequence[str] | None = None,
+    port: int | None = None,
+) -> Iterator[tuple[Program, int, int]]:
+    """As `model_server`, over a models.config that somebody else has written, and on a gRPC port if one is given."""
+    port, rest_port = port or free_port(), free_port()
     command = [*(program or [sys.executable, "-m", "serving.embedded"]), f"--port={port}", f"--rest_api_port={rest_port}"]
     command += [f"--model_config_file={config}", "--monitoring_config_file=serving/config/monitoring.config"]
     command += ["--allow_version_labels_for_unavailable_models=true", "--max_num_load_retries=0", "--grpc_max_threads=96"]

@@ -13,7 +13,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from serving.embedded.batching import BatchScheduler
 from serving.embedded.catalogue import Catalogue
-from serving.embedded.config import read_batching, read_metrics_path, read_model_configs
+from serving.embedded.config import read_batching, read_credentials, read_metrics_path, read_model_configs
 from serving.embedded.flags import Flags, StartupError, parse_flags
 from serving.embedded.management import ModelService
 from serving.embedded.monitoring import Monitoring
@@ -55,6 +55,7 @@ def serve(flags: Flags, stopped: threading.Event) -> None:
     configs = read_model_configs(flags)
     batching = read_batching(flags, os.cpu_count() or 1)
     metrics_path = read_metrics_path(flags)
+    credentials = read_credentials(flags)
     metrics = Monitoring()
     catalogue = Catalogue(flags, metrics)
     with ExitStack() as cleanup:
@@ -76,7 +77,8 @@ def serve(flags: Flags, stopped: threading.Event) -> None:
             PredictionService(catalogue, scheduler, metrics), server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(catalogue), server)
-        port = server.add_insecure_port(f"{flags.host}:{flags.port}")
+        address = f"{flags.host}:{flags.port}"
+        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         server.start()
         cleanup.callback(lambda: server.stop(GRACE_S).wait())
         print(f"Running gRPC ModelServer at {flags.host}:{port} ...", flush=True)

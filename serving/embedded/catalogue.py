@@ -205,7 +205,7 @@ class Catalogue:
             if not self._is_current(config):
                 return
             records = self._records.setdefault(config.name, {})
-            due = plan_loads(records, wanted)
+            due = plan_loads(records, wanted, are_listed=config.policy.WhichOneof("policy_choice") == "specific")
         # Each once in a pass: what a broken version needs in retries must not keep a good one waiting.
         for version in due:
             self._load(config, version, records[version], wanted[version])

@@ -131,6 +131,24 @@ def read_metrics_path(flags: Flags) -> str | None:
     return message.prometheus_config.path or DEFAULT_METRICS_PATH
 
 
+def read_credentials(flags: Flags) -> grpc.ServerCredentials | None:
+    """Of --ssl_config_file, whose texts are PEM; None for plain text.
+
+    Raises:
+        StartupError, OSError: the file cannot be read.
+    """
+    if flags.ssl_config_file is None:
+        return None
+    message = _read(flags.ssl_config_file, settings_pb2.SSLConfig())
+    if message.client_verify and not message.custom_ca:
+        raise StartupError(f"{flags.ssl_config_file}: client_verify needs custom_ca")
+    return grpc.ssl_server_credentials(
+        [(message.server_key.encode(), message.server_cert.encode())],
+        root_certificates=message.custom_ca.encode() or None,
+        require_client_auth=message.client_verify,
+    )
+
+
 def _read(file: Path, message: _Message) -> _Message:
     try:
         return text_format.Parse(file.read_text(), message)

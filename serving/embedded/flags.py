@@ -20,6 +20,7 @@ class Flags:
     enable_batching: bool
     batching_parameters_file: Path | None
     monitoring_config_file: Path | None
+    ssl_config_file: Path | None
     grpc_max_threads: int
     file_system_poll_wait_seconds: float
     max_num_load_retries: int
@@ -48,6 +49,7 @@ def parse_flags(argv: Sequence[str]) -> Flags:
     _add_switch(parser, "--enable_batching", default=False)
     parser.add_argument("--batching_parameters_file", type=Path)
     parser.add_argument("--monitoring_config_file", type=Path)
+    parser.add_argument("--ssl_config_file", type=Path, help="keys and certificates of the gRPC port; without it, plain text")
     parser.add_argument("--grpc_max_threads", type=int, default=4 * (os.cpu_count() or 1), help="calls at a time")
     parser.add_argument("--file_system_poll_wait_seconds", type=float, default=1.0)
     parser.add_argument("--max_num_load_retries", type=int, default=5)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fserving/embedded/settings.proto\x12\x12\x64\x65rmserve.embedded\"\x16\n\x05Int64\x12\r\n\x05value\x18\x01 \x01(\x03\"\x15\n\x04Text\x12\r\n\x05value\x18\x01 \x01(\t\"\x16\n\x05Truth\x12\r\n\x05value\x18\x01 \x01(\x08\"\xe2\x03\n\x12\x42\x61tchingParameters\x12\x31\n\x0emax_batch_size\x18\x01 \x01(\x0b\x32\x19.dermserve.embedded.Int64\x12\x37\n\x14\x62\x61tch_timeout_micros\x18\x02 \x01(\x0b\x32\x19.dermserve.embedded.Int64\x12\x37\n\x14max_enqueued_batches\x18\x03 \x01(\x0b\x32\x19.dermserve.embedded.Int64\x12\x34\n\x11num_batch_threads\x18\x04 \x01(\x0b\x32\x19.dermserve.embedded.Int64\x12\x32\n\x10thread_pool_name\x18\x05 \x01(\x0b\x32\x18.dermserve.embedded.Text\x12\x1b\n\x13\x61llowed_batch_sizes\x18\x06 \x03(\x03\x12\"\n\x1apad_variable_length_inputs\x18\x07 \x01(\x08\x12?\n\x1c\x65nable_large_batch_splitting\x18\x08 \x01(\x0b\x32\x19.dermserve.embedded.Truth\x12;\n\x18max_execution_batch_size\x18\t \x01(\x0b\x32\x19.dermserve.embedded.Int64\"0\n\x10PrometheusConfig\x12\x0e\n\x06\x65nable\x18\x01 \x01(\x08\x12\x0c\n\x04path\x18\x02 \x01(\t\"S\n\x10MonitoringConfig\x12?\n\x11prometheus_config\x18\x01 \x01(\x0b\x32$.dermserve.embedded.PrometheusConfigb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fserving/embedded/settings.proto\x12\x12\x64\x65rmserve.embedded\"\x16\n\x05Int64\x12\r\n\x05value\x18\x01 \x01(\x03\"\x15\n\x04Text\x12\r\n\x05value\x18\x01 \x01(\t\"\x16\n\x05Truth\x12\r\n\x05value\x18\x01 \x01(\x08\"\xe2\x03\n\x12\x42\x61tchingParameters\x12\x31\n\x0emax_batch_size\x18\x01 \x01(\x0b\x32\x19.dermserve.embedded.Int64\x12\x37\n\x14\x62\x61tch_timeout_micros\x18\x02 \x01(\x0b\x32\x19.dermserve.embedded.Int64\x12\x37\n\x14max_enqueued_batches\x18\x03 \x01(\x0b\x32\x19.dermserve.embedded.Int64\x12\x34\n\x11num_batch_threads\x18\x04 \x01(\x0b\x32\x19.dermserve.embedded.Int64\x12\x32\n\x10thread_pool_name\x18\x05 \x01(\x0b\x32\x18.dermserve.embedded.Text\x12\x1b\n\x13\x61llowed_batch_sizes\x18\x06 \x03(\x03\x12\"\n\x1apad_variable_length_inputs\x18\x07 \x01(\x08\x12?\n\x1c\x65nable_large_batch_splitting\x18\x08 \x01(\x0b\x32\x19.dermserve.embedded.Truth\x12;\n\x18max_execution_batch_size\x18\t \x01(\x0b\x32\x19.dermserve.embedded.Int64\"0\n\x10PrometheusConfig\x12\x0e\n\x06\x65nable\x18\x01 \x01(\x08\x12\x0c\n\x04path\x18\x02 \x01(\t\"^\n\tSSLConfig\x12\x12\n\nserver_key\x18\x01 \x01(\t\x12\x13\n\x0bserver_cert\x18\x02 \x01(\t\x12\x11\n\tcustom_ca\x18\x03 \x01(\t\x12\x15\n\rclient_verify\x18\x04 \x01(\x08\"S\n\x10MonitoringConfig\x12?\n\x11prometheus_config\x18\x01 \x01(\x0b\x32$.dermserve.embedded.PrometheusConfigb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHINGPARAMETERS']._serialized_end=609
   _globals['_PROMETHEUSCONFIG']._serialized_start=611
   _globals['_PROMETHEUSCONFIG']._serialized_end=659
-  _globals['_MONITORINGCONFIG']._serialized_start=661
-  _globals['_MONITORINGCONFIG']._serialized_end=744
+  _globals['_SSLCONFIG']._serialized_start=661
+  _globals['_SSLCONFIG']._serialized_end=755
+  _globals['_MONITORINGCONFIG']._serialized_start=757
+  _globals['_MONITORINGCONFIG']._serialized_end=840
 # @@protoc_insertion_point(module_scope)

@@ -29,6 +29,7 @@ class VersionRecord:
         error: why it ended, None otherwise.
         attempts: loads that failed.
         due: monotonic time before which it is not tried again.
+        was_dropped: it failed, and was then no longer listed.
     """
 
     state: int = State.START
@@ -36,6 +37,7 @@ class VersionRecord:
     error: ServingError | None = None
     attempts: int = 0
     due: float = 0.0
+    was_dropped: bool = False
 
     @property
     def is_pending(self) -> bool:
@@ -44,8 +46,11 @@ class VersionRecord:
 
     @property
     def may_come_back(self) -> bool:
-        """Unloaded. One that failed is not tried again by itself: only a higher number helps, as with the real server."""
-        return self.state == State.END and self.error is None
+        """Unloaded, or failed and since dropped from a list.
+
+        Under `latest`, one that failed is never tried again: there only a higher number helps, as with the real server.
+        """
+        return self.state == State.END and (self.error is None or self.was_dropped)
 
     def fail(self, error: ServingError, retries: int, interval_s: float) -> None:
         """Note a load that failed: it is due again later, or that was the last."""
@@ -80,17 +85,24 @@ def choose_versions(found: dict[int, Path], policy: FileSystemStoragePathSourceC
     return {version: path for version, path in found.items() if version in wanted}
 
 
-def plan_loads(records: Records, wanted: Collection[int]) -> list[int]:
+def plan_loads(records: Records, wanted: Collection[int], *, are_listed: bool) -> list[int]:
     """Versions to try to load now, the highest first.
 
     All that are wanted are recorded before the first is tried, so that none looks like the model's only one.
+
+    Args:
+        records: of the model's versions.
+        wanted: those that the policy wants.
+        are_listed: the policy names them one by one.
     """
     for version in wanted:
         if version not in records or records[version].may_come_back:
             records[version] = VersionRecord()
     for version, record in records.items():
-        if record.is_pending and version not in wanted:
-            record.state = State.END
+        if version not in wanted:
+            record.was_dropped = are_listed
+            if record.is_pending:
+                record.state = State.END
     now = time.monotonic()
     return sorted((version for version in wanted if records[version].is_pending and records[version].due <= now), reverse=True)
 

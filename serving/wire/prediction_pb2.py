@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dserving/wire/prediction.proto\x12\x0e\x64\x65rmserve.wire\"~\n\x10TensorShapeProto\x12\x31\n\x03\x64im\x18\x02 \x03(\x0b\x32$.dermserve.wire.TensorShapeProto.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\x1a!\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xde\x01\n\x0bTensorProto\x12\'\n\x05\x64type\x18\x01 \x01(\x0e\x32\x18.dermserve.wire.DataType\x12\x36\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32 .dermserve.wire.TensorShapeProto\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x15\n\tfloat_val\x18\x05 \x03(\x02\x42\x02\x10\x01\x12\x13\n\x07int_val\x18\x07 \x03(\x05\x42\x02\x10\x01\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\"\x1b\n\nInt64Value\x12\r\n\x05value\x18\x01 \x01(\x03\"\x8b\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1a.dermserve.wire.Int64ValueH\x00\x12\x17\n\rversion_label\x18\x04 \x01(\tH\x00\x12\x16\n\x0esignature_name\x18\x03 \x01(\tB\x10\n\x0eversion_choice\"\xde\x01\n\x0ePredictRequest\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.dermserve.wire.ModelSpec\x12:\n\x06inputs\x18\x02 \x03(\x0b\x32*.dermserve.wire.PredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aJ\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.dermserve.wire.TensorProto:\x02\x38\x01\"\xcc\x01\n\x0fPredictResponse\x12=\n\x07outputs\x18\x01 \x03(\x0b\x32,.dermserve.wire.PredictResponse.OutputsEntry\x12-\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x19.dermserve.wire.ModelSpec\x1aK\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.dermserve.wire.TensorProto:\x02\x38\x01\"F\n\x15GetModelStatusRequest\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.dermserve.wire.ModelSpec\"8\n\x0bStatusProto\x12\x12\n\nerror_code\x18\x01 \x01(\x05\x12\x15\n\rerror_message\x18\x02 \x01(\t\"\xe0\x01\n\x12ModelVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x37\n\x05state\x18\x02 \x01(\x0e\x32(.dermserve.wire.ModelVersionStatus.State\x12+\n\x06status\x18\x03 \x01(\x0b\x32\x1b.dermserve.wire.StatusProto\"S\n\x05State\x12\x0b\n\x07UNKNOWN\x10\x00\x12\t\n\x05START\x10\n\x12\x0b\n\x07LOADING\x10\x14\x12\r\n\tAVAILABLE\x10\x1e\x12\r\n\tUNLOADING\x10(\x12\x07\n\x03\x45ND\x10\x32\"Z\n\x16GetModelStatusResponse\x12@\n\x14model_version_status\x18\x01 \x03(\x0b\x32\".dermserve.wire.ModelVersionStatus*S\n\x08\x44\x61taType\x12\x0e\n\nDT_INVALID\x10\x00\x12\x0c\n\x08\x44T_FLOAT\x10\x01\x12\x0c\n\x08\x44T_INT32\x10\x03\x12\x0c\n\x08\x44T_UINT8\x10\x04\x12\r\n\tDT_STRING\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dserving/wire/prediction.proto\x12\x0e\x64\x65rmserve.wire\"~\n\x10TensorShapeProto\x12\x31\n\x03\x64im\x18\x02 \x03(\x0b\x32$.dermserve.wire.TensorShapeProto.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\x1a!\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xde\x01\n\x0bTensorProto\x12\'\n\x05\x64type\x18\x01 \x01(\x0e\x32\x18.dermserve.wire.DataType\x12\x36\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32 .dermserve.wire.TensorShapeProto\x12\x16\n\x0eversion_number\x18\x03 \x01(\x05\x12\x16\n\x0etensor_content\x18\x04 \x01(\x0c\x12\x15\n\tfloat_val\x18\x05 \x03(\x02\x42\x02\x10\x01\x12\x13\n\x07int_val\x18\x07 \x03(\x05\x42\x02\x10\x01\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\"\x1b\n\nInt64Value\x12\r\n\x05value\x18\x01 \x01(\x03\"\x8b\x01\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1a.dermserve.wire.Int64ValueH\x00\x12\x17\n\rversion_label\x18\x04 \x01(\tH\x00\x12\x16\n\x0esignature_name\x18\x03 \x01(\tB\x10\n\x0eversion_choice\"\xde\x01\n\x0ePredictRequest\x12-\n\nmodel_spec\x18\x01 \x01(\x0b\x32\x19.dermserve.wire.ModelSpec\x12:\n\x06inputs\x18\x02 \x03(\x0b\x32*.dermserve.wire.PredictRequest.InputsEntry\x12\x15\n\routput_filter\x18\x03 \x03(\t\x1aJ\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.dermserve.wire.TensorProto:\x02\x38\x01\"\xcc\x01\n\x0fPredictResponse\x12=\n\x07outputs\x18\x01 \x03(\x0b\x32,.dermserve.wire.PredictResponse.OutputsEntry\x12-\n\nmodel_spec\x18\x02 \x01(\x0b\x32\x19.dermserve.wire.ModelSpec\x1aK\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.dermserve.wire.TensorProto:\x02\x38\x01*S\n\x08\x44\x61taType\x12\x0e\n\nDT_INVALID\x10\x00\x12\x0c\n\x08\x44T_FLOAT\x10\x01\x12\x0c\n\x08\x44T_INT32\x10\x03\x12\x0c\n\x08\x44T_UINT8\x10\x04\x12\r\n\tDT_STRING\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_options = b'8\001'
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._loaded_options = None
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=1454
-  _globals['_DATATYPE']._serialized_end=1537
+  _globals['_DATATYPE']._serialized_start=1005
+  _globals['_DATATYPE']._serialized_end=1088
   _globals['_TENSORSHAPEPROTO']._serialized_start=49
   _globals['_TENSORSHAPEPROTO']._serialized_end=175
   _globals['_TENSORSHAPEPROTO_DIM']._serialized_start=142
@@ -59,14 +59,4 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTRESPONSE']._serialized_end=1003
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=928
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=1003
-  _globals['_GETMODELSTATUSREQUEST']._serialized_start=1005
-  _globals['_GETMODELSTATUSREQUEST']._serialized_end=1075
-  _globals['_STATUSPROTO']._serialized_start=1077
-  _globals['_STATUSPROTO']._serialized_end=1133
-  _globals['_MODELVERSIONSTATUS']._serialized_start=1136
-  _globals['_MODELVERSIONSTATUS']._serialized_end=1360
-  _globals['_MODELVERSIONSTATUS_STATE']._serialized_start=1277
-  _globals['_MODELVERSIONSTATUS_STATE']._serialized_end=1360
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=1362
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=1452
 # @@protoc_insertion_point(module_scope)

@@ -6,11 +6,16 @@ import tensorflow as tf
 from google.protobuf import wrappers_pb2
 from google.protobuf.descriptor import FieldDescriptor
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
-from tensorflow_serving.apis import get_model_status_pb2, model_pb2, predict_pb2, status_pb2
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_pb2, predict_pb2, status_pb2
+from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.config.file_system_storage_path_source_pb2 import FileSystemStoragePathSourceConfig
 
 from gateway import tfserving
+from serving import channel, model_server
+from serving.wire import management_pb2 as management
 from serving.wire import prediction_pb2 as wire
 
+POLICY = FileSystemStoragePathSourceConfig.ServableVersionPolicy
 PAIRS = [
     (wire.PredictRequest, predict_pb2.PredictRequest),
     (wire.PredictResponse, predict_pb2.PredictResponse),
@@ -21,10 +26,20 @@ PAIRS = [
     (wire.PredictRequest.InputsEntry, predict_pb2.PredictRequest.InputsEntry),
     (wire.PredictResponse.OutputsEntry, predict_pb2.PredictResponse.OutputsEntry),
     (wire.Int64Value, wrappers_pb2.Int64Value),
-    (wire.GetModelStatusRequest, get_model_status_pb2.GetModelStatusRequest),
-    (wire.GetModelStatusResponse, get_model_status_pb2.GetModelStatusResponse),
-    (wire.ModelVersionStatus, get_model_status_pb2.ModelVersionStatus),
-    (wire.StatusProto, status_pb2.StatusProto),
+    (management.GetModelStatusRequest, get_model_status_pb2.GetModelStatusRequest),
+    (management.GetModelStatusResponse, get_model_status_pb2.GetModelStatusResponse),
+    (management.ModelVersionStatus, get_model_status_pb2.ModelVersionStatus),
+    (management.StatusProto, status_pb2.StatusProto),
+    (management.ReloadConfigRequest, model_management_pb2.ReloadConfigRequest),
+    (management.ReloadConfigResponse, model_management_pb2.ReloadConfigResponse),
+    (management.ModelServerConfig, model_server_config_pb2.ModelServerConfig),
+    (management.ModelConfigList, model_server_config_pb2.ModelConfigList),
+    (management.ModelConfig, model_server_config_pb2.ModelConfig),
+    (management.ModelConfig.VersionLabelsEntry, model_server_config_pb2.ModelConfig.VersionLabelsEntry),
+    (management.ServableVersionPolicy, POLICY),
+    (management.ServableVersionPolicy.Latest, POLICY.Latest),
+    (management.ServableVersionPolicy.All, POLICY.All),
+    (management.ServableVersionPolicy.Specific, POLICY.Specific),
 ]
 
 
@@ -37,7 +52,7 @@ def kind_on_the_wire(field):
 def test_every_message_of_ours_is_compared():
     compared = {ours.DESCRIPTOR.name for ours, _ in PAIRS}
 
-    assert compared >= set(wire.DESCRIPTOR.message_types_by_name)
+    assert compared >= {*wire.DESCRIPTOR.message_types_by_name, *management.DESCRIPTOR.message_types_by_name}
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda message: message.DESCRIPTOR.full_name)
@@ -53,8 +68,12 @@ def test_data_types_have_upstreams_numbers():
         assert types_pb2.DataType.Value(name) == number
 
 
-def test_the_method_is_upstreams():
-    assert f"/{predict_pb2.DESCRIPTOR.package}.PredictionService/Predict" == tfserving.PREDICT_METHOD
+def test_the_methods_are_upstreams():
+    package = predict_pb2.DESCRIPTOR.package
+
+    assert f"/{package}.PredictionService/Predict" == channel.PREDICT_METHOD
+    assert f"/{package}.ModelService/GetModelStatus" == model_server.STATUS_METHOD
+    assert f"/{package}.ModelService/HandleReloadConfigRequest" == model_server.RELOAD_METHOD
 
 
 def test_official_code_reads_our_request():
@@ -95,5 +114,5 @@ def test_we_read_official_answers_with_typed_fields_and_with_content(as_content)
 
 
 def test_states_have_upstreams_numbers():
-    for name, number in wire.ModelVersionStatus.State.items():
+    for name, number in management.ModelVersionStatus.State.items():
         assert get_model_status_pb2.ModelVersionStatus.State.Value(name) == number

@@ -7,10 +7,11 @@ import pytest
 from tests.processes import ROOT
 
 TEXTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "scripts").glob("*.sh"), ROOT / ".ci" / "run"]
-TARGET = re.compile(r"^([a-z]+):(?!=)", re.MULTILINE)
-MADE = re.compile(r"(?:^|[`(])make ([a-z]+)\b", re.MULTILINE)
+TARGET = re.compile(r"^([a-z-]+):(?!=)", re.MULTILINE)
+MADE = re.compile(r"(?:^|[`(])make ([a-z-]+)\b", re.MULTILINE)
 MODULE = re.compile(
-    r"python -m ((?:training|serving|tests)[\w.]*)(?: (fetch|train|calibrate|export|evaluate|report|publish|verify))?"
+    r"python -m ((?:training|serving|tests)[\w.]*)"
+    r"(?: (fetch|train|calibrate|export|evaluate|report|publish|verify|prune|status|canary|promote|rollback))?"
 )
 
 
@@ -30,7 +31,7 @@ def test_help_lists_every_target():
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
 
-    assert re.findall(r"^make ([a-z]+)", listed, re.MULTILINE) == TARGET.findall((ROOT / "Makefile").read_text())
+    assert re.findall(r"^make ([a-z-]+)", listed, re.MULTILINE) == TARGET.findall((ROOT / "Makefile").read_text())
 
 
 @pytest.mark.parametrize("target", TARGET.findall((ROOT / "Makefile").read_text()))

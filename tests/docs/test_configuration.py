@@ -4,7 +4,7 @@ import re
 from gateway.settings import PREFIX, Settings
 from tests.processes import ROOT
 
-TABLE_ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`|chosen) \| .+ \|$", re.MULTILINE)
+TABLE_ROW = re.compile(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`|chosen|none) \| .+ \|$", re.MULTILINE)
 # What a script takes from outside: VARIABLE with a default, or by name.
 TAKEN = re.compile(r"\$\{([A-Z_]+):?-|choose_port ([A-Z_]+) \d")
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServerTimeout, ModelServerUnavailable
-from gateway.tfserving import PREDICT_METHOD, TFServingPredictor
+from gateway.tfserving import TFServingPredictor
+from serving.channel import PREDICT_METHOD
 from serving.wire import prediction_pb2 as wire
 from tests.metadata import METADATA
 from tests.processes import free_port

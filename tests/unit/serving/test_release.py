@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from serving.__main__ import main
-from serving.release import ReleaseError, publish, verify_sums
+from serving.release import ReleaseError, prune, publish, verify_sums
 from tests.metadata import METADATA
 
 
@@ -58,10 +58,11 @@ def test_a_version_that_was_tampered_with_is_named(candidate, tmp_path, change, 
 
 
 def test_the_commands_publish_and_verify(candidate, tmp_path, capsys):
-    assert main(["publish", str(candidate), str(tmp_path / "lesion")]) == 0
-    assert main(["verify", str(tmp_path / "lesion" / "1")]) == 0
+    assert main(["publish", "--files-only", str(candidate), str(tmp_path / "lesion")]) == 0
+    assert main(["verify", "--files-only", str(tmp_path / "lesion" / "1")]) == 0
     assert "checksums match" in capsys.readouterr().out
-    assert main(["publish", str(candidate), str(tmp_path / "lesion")]) == 1
+    assert main(["publish", "--files-only", str(candidate), str(tmp_path / "lesion")]) == 1
+    assert "never overwritten" in capsys.readouterr().err
 
 
 def test_a_copy_that_differs_is_not_published(candidate, tmp_path, monkeypatch):
@@ -118,3 +119,15 @@ def test_an_interrupted_copy_leaves_no_numbered_folder(candidate, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         publish(candidate, tmp_path / "lesion")
     assert not list((tmp_path / "lesion").iterdir())
+
+
+def test_old_versions_are_deleted_but_for_those_in_use_and_the_newest(tmp_path):
+    for number in (1, 2, 3, 4, 5):
+        (tmp_path / str(number)).mkdir()
+    (tmp_path / "partial-6").mkdir()
+
+    assert prune(tmp_path, used={2, 5}, keep=1) == [1, 3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "4", "5", "partial-6"]
+    assert prune(tmp_path, used={2, 5}, keep=1) == []
+    with pytest.raises(ReleaseError, match="nowhere"):
+        prune(tmp_path / "nowhere", used=set(), keep=1)
