@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -17,8 +16,6 @@ from serving.contract import IMAGE_SHAPE
 from training.augment import augment, resize
 from training.config import Phase, TrainingConfig
 from training.data import Example, binary_labels, evenly, load_pixels, select
-from training.graph import NetworkWeights, batches_of, run_batches
-from training.model import RUN_WEIGHTS
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.float32]
@@ -32,12 +29,11 @@ NO_DIAGNOSIS = -1
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """What a run trains and validates on: examples with their pixels [N, 224, 224, 3], and the labels [N] to learn."""
+    """What a run trains and validates on: examples with their pixels [N, 224, 224, 3]."""
 
     config: TrainingConfig
     train: Sequence[Example]
     train_pixels: Pixels
-    train_labels: Labels
     val: Sequence[Example]
     val_pixels: Pixels
 
@@ -46,28 +42,7 @@ class Batches:
         """Take the training and validation pictures that the configuration asks for, decoded once into the cache."""
         train = evenly(select(examples, "train"), config.max_examples)
         val = evenly(select(examples, "val"), config.max_epoch_validation_examples)
-        labels = binary_labels(train).astype(np.float32)
-        return cls(config, train, load_pixels(train, cache), labels, val, load_pixels(val, cache))
-
-    def with_own_answers(self, classifier: keras.Model) -> "Batches":
-        """Mix the training labels with what a network answers before it is trained, in the mean over the captures of a picture.
-
-        A network that learns from its own answers overfits less to labels that are wrong or chance (Furlanello et al., Born
-        Again Neural Networks, arXiv 1805.04770). All views of a picture have one target: the answer depends less on the view.
-
-        Raises:
-            ValueError: the run does not begin with the weights of another.
-        """
-        share = self.config.own_answer_share
-        if not share:
-            return self
-        if not self.config.weights.endswith(RUN_WEIGHTS):
-            raise ValueError(f"weights {self.config.weights!r} are of a network that has not learnt to answer yet")
-        print("answers of the initial network to the training pictures")
-        answers = tf.sigmoid(run_batches(NetworkWeights(classifier), batches_of(self.train_pixels))["logit"]).numpy()
-        for rows in self.captures:
-            answers[rows] = answers[rows].mean()
-        return dataclasses.replace(self, train_labels=(1 - share) * self.train_labels + share * answers)
+        return cls(config, train, load_pixels(train, cache), val, load_pixels(val, cache))
 
     @cached_property
     def diagnoses(self) -> list[str]:
@@ -87,13 +62,14 @@ class Batches:
         """Batches in an epoch."""
         return self.config.steps_per_epoch or math.ceil(len(self.captures) / self.config.batch_size)
 
-    def targets(self, examples: Sequence[Example], labels: Labels) -> Callable[[Rows], Targets]:
+    def targets(self, examples: Sequence[Example]) -> Callable[[Rows], Targets]:
         """Rows of these examples -> their targets."""
+        labels = binary_labels(examples)[:, None].astype(np.float32)
         if not self.diagnoses:
-            return lambda rows: labels[rows, None]
+            return lambda rows: labels[rows]
         known = {diagnosis: number for number, diagnosis in enumerate(self.diagnoses)}
         numbers = np.array([[known.get(example.dx, NO_DIAGNOSIS)] for example in examples], np.int32)
-        return lambda rows: (labels[rows, None], numbers[rows])
+        return lambda rows: (labels[rows], numbers[rows])
 
     def draws(self, seed: int) -> Iterator[Rows]:
         """Endless batches of rows: pictures in random order, one capture of each, malignant ones at the configured share."""
@@ -115,8 +91,7 @@ class Batches:
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             size = self.config.batch_size // context.num_replicas_in_sync
-            targets = self.targets(self.train, self.train_labels)
-            dataset = self._read(self.train_pixels, targets, lambda: self.draws(seed), size, context)
+            dataset = self._read(self.train_pixels, self.targets(self.train), lambda: self.draws(seed), size, context)
             # Known to be endless, it is not asked before every step whether a worker has run out of batches.
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
@@ -140,8 +115,7 @@ class Batches:
                 yield np.arange(start, min(start + self.config.batch_size, count))
 
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            targets = self.targets(self.val, binary_labels(self.val).astype(np.float32))
-            dataset = self._read(self.val_pixels, targets, draws, None, context)
+            dataset = self._read(self.val_pixels, self.targets(self.val), draws, None, context)
             return dataset.map(lambda images, targets: (resize(images, phase.image_size), targets)).prefetch(1)
 
         return distribution.distribute_datasets_from_function(of_worker)

@@ -29,7 +29,6 @@ class TrainingConfig:
         steps_per_epoch: None means one pass over the training examples.
         malignant_share: share of malignant examples in a batch; None means as they come.
         diagnosis_weight: of a second loss, cross-entropy over the diagnoses; its head is not exported. 0 means none.
-        own_answer_share: share of a training label that is the initial network's own answer, under one half. 0 means none.
         validation_share: of the training folder; a CSV brings its own split.
         max_examples, max_epoch_validation_examples: use only so many, spread over the split.
         frozen_stages: stages of ResNet-50 that keep their initial weights, such as `conv1`.
@@ -48,7 +47,6 @@ class TrainingConfig:
     warmup_share: float = 0.05
     malignant_share: float | None = None
     diagnosis_weight: float = 0.0
-    own_answer_share: float = 0.0
     validation_share: float = 0.2
     frozen_stages: tuple[str, ...] = ()
     ema_momentum: float | None = None
@@ -146,23 +144,4 @@ def release(data: str) -> TrainingConfig:
     )
 
 
-def refine(data: str) -> TrainingConfig:
-    """A second sitting of `release`: from its weights, at a middle size, with its own answers mixed into the labels.
-
-    Command: `python -m training train --preset refine --data ../shared/data/labels.csv --weights runs/release/model.weights.h5
-    --out runs/refine`. Time on two cores: about an hour and a half with nothing else running. Score to expect:
-    docs/model-card.md.
-    """
-    return dataclasses.replace(
-        release(data),
-        name="refine",
-        phases=(
-            Phase(epochs=13, image_size=160),
-            Phase(epochs=1, image_size=224),
-            Phase(epochs=2, image_size=224, augmentation="gentle"),
-        ),
-        own_answer_share=0.4,
-    )
-
-
-PRESETS = {"paper": paper, "smoke": smoke, "release": release, "refine": refine}
+PRESETS = {"paper": paper, "smoke": smoke, "release": release}

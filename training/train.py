@@ -64,7 +64,6 @@ def train(config: TrainingConfig, run: Path, strategy: Strategy = "single") -> P
 
     with distribution.scope():
         classifier = build_classifier(config.weights, config.frozen_stages)
-        data = data.with_own_answers(classifier)
         if chief and not (run / REPORT_FILE).exists():
             _write_leaks(examples, classifier, config, run)
         model = add_diagnoses(classifier, len(data.diagnoses)) if data.diagnoses else classifier
@@ -97,7 +96,7 @@ def _claim(run: Path, config: TrainingConfig, chief: bool) -> None:
 
 
 def _write_leaks(examples: Sequence[Example], classifier: keras.Model, config: TrainingConfig, run: Path) -> None:
-    """With the weights that the run starts from: they have not seen its pictures."""
+    """With the weights that the run starts from: those of ImageNet have not seen its pictures, those of an earlier run have."""
     network = keras.Model(classifier.inputs, classifier.get_layer("embedding").output)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *IMAGE_SHAPE), tf.uint8)])
@@ -110,24 +109,12 @@ def _write_leaks(examples: Sequence[Example], classifier: keras.Model, config: T
     write_leaks(chosen, data.parent if data.is_file() else data, lambda images: features(images).numpy(), run)
 
 
-class _OfRoundedLabels:
-    """Labels mixed with answers count as what they were before."""
-
-    def update_state(self, y_true: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().update_state(keras.ops.round(y_true), *args, **kwargs)  # type: ignore[misc]
-
-
-class Accuracy(_OfRoundedLabels, keras.metrics.BinaryAccuracy):  # type: ignore[misc]
-    """Share of right labels."""
-
-
-class AUC(_OfRoundedLabels, keras.metrics.AUC):  # type: ignore[misc]
-    """Area under the ROC curve."""
-
-
 def _compile(model: keras.Model, data: Batches) -> None:
     config = data.config
-    metrics = [Accuracy(threshold=0.0, name="accuracy"), AUC(from_logits=True, name="auc")]
+    metrics = [
+        keras.metrics.BinaryAccuracy(threshold=0.0, name="accuracy"),
+        keras.metrics.AUC(from_logits=True, name="auc"),
+    ]
     losses: list[keras.losses.Loss] = [keras.losses.BinaryCrossentropy(from_logits=True)]
     if data.diagnoses:
         losses.append(keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=NO_DIAGNOSIS))
@@ -138,7 +125,7 @@ def _compile(model: keras.Model, data: Batches) -> None:
         metrics=[metrics, []][: len(losses)],
     )
     # Keras would make their variables at the first step, where it is too late to make them for every replica.
-    targets = data.targets(data.train, data.train_labels)(np.arange(1))
+    targets = data.targets(data.train)(np.arange(1))
     outputs = [np.zeros((1, output.shape[-1]), np.float32) for output in model.outputs]
     predictions = outputs if data.diagnoses else outputs[0]
     model.compute_loss(y=targets, y_pred=predictions)

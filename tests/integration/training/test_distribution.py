@@ -122,8 +122,7 @@ def test_devices_read_parts_of_the_batches_that_one_device_would_read(tiny_confi
 
     def read(count, replicas=1, workers=1, worker=0):
         context = tf.distribute.InputContext(workers, worker, replicas)
-        targets = data.targets(data.train, data.train_labels)
-        dataset = data._read(data.train_pixels, targets, lambda: data.draws(seed=3), None, context)
+        dataset = data._read(data.train_pixels, data.targets(data.train), lambda: data.draws(seed=3), None, context)
         return [images for images, _ in islice(dataset.as_numpy_iterator(), count)]
 
     whole = read(3)

@@ -1,20 +1,16 @@
 import dataclasses
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.untrained import telling_apart
-from training.batches import Batches
 from training.calibrate import load_network
 from training.config import Phase, paper
-from training.data import Example
-from training.graph import NetworkWeights, run_batches
+from training.graph import run_batches
 from training.model import build_classifier
-from training.train import AUC, Accuracy, train
+from training.train import train
 
 
 def test_a_run_leaves_weights_history_curves_and_its_configuration(trained_run):
@@ -78,39 +74,6 @@ def test_another_configuration_does_not_overwrite_a_run(tiny_config, trained_run
         train(dataclasses.replace(tiny_config, batch_size=8), trained_run)
 
     assert (trained_run / "config.json").read_text() == before
-
-
-def test_labels_are_mixed_with_the_initial_answers_which_all_captures_of_a_picture_share(tiny_config):
-    rng = np.random.default_rng(8)
-    pixels = (np.array([60, 90, 150])[:, None, None, None] + rng.integers(-30, 31, (3, 224, 224, 3))).astype(np.uint8)
-    examples = [
-        Example(Path(path), label, "paint", source, label, "train")
-        for path, label, source in (("a/1", "malignant", "a"), ("b/1", "malignant", "b"), ("a/2", "benign", "a"))
-    ]
-    labels = np.array([1, 1, 0], np.float32)
-    config = dataclasses.replace(tiny_config, own_answer_share=0.4, weights="earlier/model.weights.h5")
-    classifier = telling_apart(pixels, labels == 1)
-    answers = 1 / (1 + np.exp(-run_batches(NetworkWeights(classifier), [pixels])["logit"]))
-
-    mixed = Batches(config, examples, pixels, labels, [], pixels[:0]).with_own_answers(classifier)
-
-    assert abs(answers[0] - answers[1]) > 0.01
-    expected = 0.6 * labels + 0.4 * np.array([answers[:2].mean(), answers[:2].mean(), answers[2]])
-    np.testing.assert_allclose(mixed.train_labels, expected, atol=1e-6)
-    assert mixed.targets(examples, mixed.train_labels)(np.array([2, 0]))[0].shape == (2, 1)
-    untrained = dataclasses.replace(mixed, config=dataclasses.replace(config, weights="imagenet"))
-    with pytest.raises(ValueError, match="not learnt to answer"):
-        untrained.with_own_answers(classifier)
-
-
-def test_mixed_labels_are_scored_as_what_they_were():
-    labels, logits = [[0.62], [0.6], [0.38], [0.0]], [[2.0], [-1.0], [0.5], [-3.0]]
-
-    accuracy = Accuracy(threshold=0.0)(labels, logits)
-    area = AUC(from_logits=True)(labels, logits)
-
-    assert float(accuracy) == 0.5
-    assert float(area) == pytest.approx(0.75, abs=0.01)
 
 
 def test_the_papers_recipe_runs_on_folders_and_its_h5_answers_as_the_graph(tmp_path):
