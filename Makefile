@@ -1,6 +1,6 @@
 # Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
 .DEFAULT_GOAL := help
-.PHONY: help up down training test oodeel bench prove-rollout lint format lock wire translations
+.PHONY: help up down training test oodeel bench bench-serving prove-rollout lint format lock wire translations
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ oodeel: ## check the none scores' formulas against the library oodeel (installs 
 
 bench: ## measure the gateway's start and memory
 	@scripts/bench.sh
+
+bench-serving: ## measure the speed in process, through the model server and through the gateway
+	@scripts/bench_serving.sh
 
 prove-rollout: ## drive traffic through a whole roll-out on two replicas; count what is lost
 	@scripts/prove_rollout.sh

@@ -1,0 +1,257 @@
+"""`bench_serving.py DOCS`: pictures a second of the released version, in process and through model server and gateway.
+
+Beside it, paired in the same rounds, the network as Keras exports it (float32, BatchNorm in place; its weights are noise, which
+costs the same). All callers run on the same machine as what they measure. Writes DOCS/serving-speed.md, its chart and its
+figures as JSON. Run it with nothing else running.
+"""
+
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import requests
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from serving.channel import PREDICT_METHOD, open_channel
+from serving.contract import IMAGE_SHAPE, IMAGES_INPUT, MODEL_NAME, PREDICT_SIGNATURE, PROBABILITIES_OUTPUT, STABLE_LABEL
+from serving.models_config import read_models_config
+from serving.wire import prediction_pb2 as wire
+from tests import processes
+from tests.pictures import encode, textured
+from training.evaluate import load_predict_fn
+from training.model import build_classifier
+
+ROUNDS = 3
+SECONDS = 5.0
+BATCH_SIZES = (1, 8, 32)
+CONCURRENCIES = (1, 4, 16, 32)
+
+IN_PROCESS, SERVER, GATEWAY = "in process", "model server", "gateway"
+RELEASED, FLOAT32 = "released", "float32, unfolded"
+
+
+BOUNDS = (
+    "What bounds it: the processors. Callers, gateway (JPEG, resizing, HTTP), model server and network share them; in process",
+    "the network has them alone. With a model server on another machine the gateway has its own. For figures of a GPU, start",
+    "`tensorflow_model_server` on it and point the same callers at its address; none were taken.",
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One round of one setting: pictures a second, and of each call the milliseconds that half and 99 % take at most."""
+
+    path: str
+    graph: str
+    load: int
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+def main(docs: Path) -> None:
+    """Measure, print and write."""
+    version = read_models_config(processes.ROOT / "serving" / "config" / "models.config").labels[STABLE_LABEL]
+    released = processes.ROOT / "serving" / "models" / "lesion"
+    pixels = np.random.default_rng(1).integers(0, 256, (max(BATCH_SIZES), *IMAGE_SHAPE), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        float32 = write_float32(folder / "float32" / "lesion" / "1")
+        graphs = {RELEASED: load_predict_fn(released / str(version)), FLOAT32: tf.saved_model.load(str(float32)).signatures}
+        calls: dict[tuple[str, str, int], Callable[[], Measured]] = {}
+        for size in BATCH_SIZES:
+            batch = pixels[:size]
+            float32_call = partial(graphs[FLOAT32][PREDICT_SIGNATURE], **{IMAGES_INPUT: tf.constant(batch)})
+            for graph, call in ((RELEASED, partial(graphs[RELEASED], batch)), (FLOAT32, float32_call)):
+                calls[IN_PROCESS, graph, size] = partial(measure, IN_PROCESS, graph, size, [call], pictures=size)
+        ports = {}
+        for graph, base, number in ((RELEASED, released, version), (FLOAT32, float32.parent, 1)):
+            place = folder / f"server-of-{number}-{len(ports)}"
+            place.mkdir()
+            labels = f"{STABLE_LABEL}:{number}"
+            _, ports[graph], _ = stack.enter_context(processes.model_server(base, place, labels=labels))
+            for load in CONCURRENCIES:
+                callers = [grpc_caller(stack, ports[graph], pixels[index : index + 1]) for index in range(load)]
+                calls[SERVER, graph, load] = partial(measure, SERVER, graph, load, callers)
+        settings = {"GATEWAY_WORKERS": "2", "GATEWAY_THREADS": "16"}
+        _, address = stack.enter_context(processes.gateway(ports[RELEASED], folder, **settings))
+        for load in CONCURRENCIES:
+            pictures = [encode(textured((600, 450), seed), "JPEG", quality=90) for seed in range(load)]
+            callers = [http_caller(stack, address, picture) for picture in pictures]
+            calls[GATEWAY, RELEASED, load] = partial(measure, GATEWAY, RELEASED, load, callers)
+        rounds = [[call() for call in calls.values()] for _ in range(ROUNDS)]
+    write(docs, [list(of_setting) for of_setting in zip(*rounds, strict=True)], version)
+
+
+def write_float32(folder: Path) -> Path:
+    """The network as Keras has it, with the contract's input."""
+    classifier = build_classifier("none")
+
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        malignant = tf.sigmoid(classifier(tf.cast(images, tf.float32), training=False)[:, 0])
+        return {PROBABILITIES_OUTPUT: tf.stack([1.0 - malignant, malignant], axis=1)}
+
+    archive = keras.export.ExportArchive()
+    archive.track(classifier)
+    archive.add_endpoint(PREDICT_SIGNATURE, predict, [tf.TensorSpec([None, *IMAGE_SHAPE], tf.uint8, IMAGES_INPUT)])
+    archive.write_out(str(folder), verbose=False)
+    return folder
+
+
+def grpc_caller(stack: ExitStack, port: int, image: np.ndarray) -> Callable[[], object]:
+    """Sends one picture to the model server, as the gateway does."""
+    channel = stack.enter_context(open_channel(f"127.0.0.1:{port}", None, (("grpc.use_local_subchannel_pool", 1),)))
+    shape = wire.TensorShapeProto(dim=[wire.TensorShapeProto.Dim(size=size) for size in image.shape])
+    request = wire.PredictRequest(
+        model_spec=wire.ModelSpec(name=MODEL_NAME, version_label=STABLE_LABEL, signature_name=PREDICT_SIGNATURE),
+        inputs={IMAGES_INPUT: wire.TensorProto(dtype=wire.DT_UINT8, tensor_shape=shape, tensor_content=image.tobytes())},
+    )
+    call = channel.unary_unary(PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString)
+
+    return partial(call, request, timeout=60)
+
+
+def http_caller(stack: ExitStack, address: str, picture: bytes) -> Callable[[], object]:
+    """Posts one picture to the gateway."""
+    session = stack.enter_context(requests.Session())
+
+    def post() -> object:
+        answer = session.post(f"{address}/api/v1/classifications", files={"file": ("x.jpg", picture)}, timeout=60)
+        answer.raise_for_status()
+        return answer
+
+    return post
+
+
+def measure(path: str, graph: str, load: int, callers: list[Callable[[], object]], pictures: int = 1) -> Measured:
+    """Let every caller call without a pause, and count what ends within the time; what comes before warms up."""
+    until = time.perf_counter() + SECONDS / 5
+    _repeat(callers, until)
+    started = time.perf_counter()
+    seconds = _repeat(callers, started + SECONDS)
+    elapsed = time.perf_counter() - started
+    milliseconds = np.array(seconds) * 1000
+    measured = Measured(
+        path,
+        graph,
+        load,
+        rate=len(seconds) * pictures / elapsed,
+        p50_ms=float(np.median(milliseconds)),
+        p99_ms=float(np.quantile(milliseconds, 0.99)),
+    )
+    print(f"{path:14}{graph:20}{load:4}{measured.rate:8.1f}/s{measured.p50_ms:9.1f}{measured.p99_ms:9.1f} ms", flush=True)
+    return measured
+
+
+def _repeat(callers: list[Callable[[], object]], until: float) -> list[float]:
+    seconds: list[float] = []
+    failures: list[BaseException] = []
+
+    def work(call: Callable[[], object]) -> None:
+        try:
+            while (sent := time.perf_counter()) < until:
+                call()
+                seconds.append(time.perf_counter() - sent)
+        except Exception as error:  # noqa: BLE001  (the edge of a thread)
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(call,)) for call in callers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return seconds
+
+
+def write(docs: Path, settings: list[list[Measured]], version: int) -> None:
+    """Table, chart and figures."""
+    medians = {
+        (rounds[0].path, rounds[0].graph, rounds[0].load): Measured(
+            rounds[0].path,
+            rounds[0].graph,
+            rounds[0].load,
+            *(statistics.median(getattr(of, name) for of in rounds) for name in ("rate", "p50_ms", "p99_ms")),
+        )
+        for rounds in settings
+    }
+    spread = {(rounds[0].path, rounds[0].graph, rounds[0].load): [of.rate for of in rounds] for rounds in settings}
+    best = max(medians[IN_PROCESS, RELEASED, size].rate for size in BATCH_SIZES)
+    speedup = medians[SERVER, RELEASED, 32].rate / medians[SERVER, FLOAT32, 32].rate
+    share = medians[GATEWAY, RELEASED, 32].rate / best
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+        cwd=processes.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    machine = f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}, TensorFlow {tf.__version__}"
+    lines = [
+        "# Speed of serving",
+        "",
+        "Printed by `make bench-serving`, which writes this page. Nothing is to be edited here.",
+        "",
+        f"Version {version} at commit {commit}, on {machine}.",
+        "Embedded model server; gateway with 2 processes of 16 threads; the callers share the machine and the load.",
+        f"Medians of {ROUNDS} rounds of {SECONDS:g} s, all settings in each, with the lowest and the highest rate.",
+        "Load: pictures in a call (in process), callers (otherwise).",
+        "",
+        f"- Released graph (bfloat16, BatchNorm folded) against float32, model server, 32 callers: **{speedup:.2f} times**.",
+        f"- Gateway and model server, 32 callers, against the best rate in process: **{share:.0%}**.",
+        f"- 99 % of answers of the gateway at 16 callers within **{medians[GATEWAY, RELEASED, 16].p99_ms:.0f} ms**.",
+        "",
+        "| path | graph | load | pictures/s | lowest to highest | p50 ms | p99 ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for key, median in sorted(medians.items(), key=lambda item: (item[0][0] != IN_PROCESS, item[0][0] != SERVER, *item[0][1:])):
+        low, high = min(spread[key]), max(spread[key])
+        cells = (*key, f"{median.rate:.1f}", f"{low:.1f} to {high:.1f}", f"{median.p50_ms:.1f}", f"{median.p99_ms:.1f}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    lines += ["", *BOUNDS, "", "![pictures a second by load](figures/serving-speed.png)", ""]
+    (docs / "serving-speed.md").write_text("\n".join(lines))
+    results = [asdict(of) for of in itertools.chain.from_iterable(settings)]
+    (docs / "figures" / "serving-speed.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw(medians, docs / "figures" / "serving-speed.png")
+    print("\n".join(lines))
+
+
+def draw(medians: dict[tuple[str, str, int], Measured], path: Path) -> None:
+    """Pictures a second over the load, a line for each way."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for way, graph in dict.fromkeys(key[:2] for key in medians):
+        loads = sorted(key[2] for key in medians if key[:2] == (way, graph))
+        style = "-" if graph == RELEASED else "--"
+        axis.plot(loads, [medians[way, graph, load].rate for load in loads], style, marker="o", label=f"{way}, {graph}")
+    axis.set(xlabel="pictures in a call (in process) or callers", ylabel="pictures a second", xscale="log", ylim=(0, None))
+    axis.set_xticks([1, 4, 8, 16, 32], labels=["1", "4", "8", "16", "32"])
+    axis.minorticks_off()
+    axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _processor() -> str:
+    text = Path("/proc/cpuinfo").read_text()
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}{', AVX512_BF16' if 'avx512_bf16' in text else ''}"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
