@@ -18,16 +18,13 @@ from gateway.errors import (
     PredictionError,
 )
 from gateway.predictor import Prediction
-from serving.channel import PREDICT_METHOD, metadata_request, open_channel, read_metadata_response
+from serving.channel import PREDICT_METHOD, metadata_request, open_channel, predict_request, read_metadata_response
 from serving.contract import (
     ACTIVATION_MAP_OUTPUT,
     CLASSES,
     IMAGE_SHAPE,
-    IMAGES_INPUT,
     MAP_SIZE,
-    MODEL_NAME,
     NONE_SCORE_OUTPUT,
-    PREDICT_SIGNATURE,
     PROBABILITIES_OUTPUT,
 )
 from serving.metadata import MetadataError, ModelMetadata
@@ -93,13 +90,7 @@ class TFServingPredictor:
         """See `gateway.predictor.Predictor`."""
         if image.shape != IMAGE_SHAPE or image.dtype != np.uint8:
             raise ValueError(f"expected uint8 {IMAGE_SHAPE}, got {image.dtype} {image.shape}")
-        spec = wire.ModelSpec(name=MODEL_NAME, version_label=self._label, signature_name=PREDICT_SIGNATURE)
-        tensor = wire.TensorProto(
-            dtype=wire.DT_UINT8,
-            tensor_shape=_shape((1, *IMAGE_SHAPE)),
-            tensor_content=np.ascontiguousarray(image).tobytes(),
-        )
-        response = self._predict(wire.PredictRequest(model_spec=spec, inputs={IMAGES_INPUT: tensor}), self._timeout_s)
+        response = self._predict(predict_request(self._label, image), self._timeout_s)
         return _read_prediction(response)
 
     def metadata(self, version: int) -> ModelMetadata:
@@ -188,7 +179,3 @@ def _floats(response: wire.PredictResponse, name: str, shape: tuple[int, ...]) -
     if not all(map(math.isfinite, values)):
         raise InvalidModelAnswer(f"{name} is not finite")
     return values
-
-
-def _shape(sizes: tuple[int, ...]) -> wire.TensorShapeProto:
-    return wire.TensorShapeProto(dim=[wire.TensorShapeProto.Dim(size=size) for size in sizes])

@@ -27,8 +27,8 @@ import requests
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from serving.channel import PREDICT_METHOD, open_channel
-from serving.contract import IMAGE_SHAPE, IMAGES_INPUT, MODEL_NAME, PREDICT_SIGNATURE, PROBABILITIES_OUTPUT, STABLE_LABEL
+from serving.channel import PREDICT_METHOD, open_channel, predict_request
+from serving.contract import IMAGE_SHAPE, IMAGES_INPUT, PREDICT_SIGNATURE, PROBABILITIES_OUTPUT, STABLE_LABEL
 from serving.models_config import read_models_config
 from serving.wire import prediction_pb2 as wire
 from tests import processes
@@ -86,7 +86,7 @@ def main(docs: Path) -> None:
             labels = f"{STABLE_LABEL}:{number}"
             _, ports[graph], _ = stack.enter_context(processes.model_server(base, place, labels=labels))
             for load in CONCURRENCIES:
-                callers = [grpc_caller(stack, ports[graph], pixels[index : index + 1]) for index in range(load)]
+                callers = [grpc_caller(stack, ports[graph], pixels[index]) for index in range(load)]
                 calls[SERVER, graph, load] = partial(measure, SERVER, graph, load, callers)
         settings = {"GATEWAY_WORKERS": "2", "GATEWAY_THREADS": "16"}
         _, address = stack.enter_context(processes.gateway(ports[RELEASED], folder, **settings))
@@ -116,14 +116,8 @@ def write_float32(folder: Path) -> Path:
 def grpc_caller(stack: ExitStack, port: int, image: np.ndarray) -> Callable[[], object]:
     """Sends one picture to the model server, as the gateway does."""
     channel = stack.enter_context(open_channel(f"127.0.0.1:{port}", None, (("grpc.use_local_subchannel_pool", 1),)))
-    shape = wire.TensorShapeProto(dim=[wire.TensorShapeProto.Dim(size=size) for size in image.shape])
-    request = wire.PredictRequest(
-        model_spec=wire.ModelSpec(name=MODEL_NAME, version_label=STABLE_LABEL, signature_name=PREDICT_SIGNATURE),
-        inputs={IMAGES_INPUT: wire.TensorProto(dtype=wire.DT_UINT8, tensor_shape=shape, tensor_content=image.tobytes())},
-    )
     call = channel.unary_unary(PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString)
-
-    return partial(call, request, timeout=60)
+    return partial(call, predict_request(STABLE_LABEL, image), timeout=60)
 
 
 def http_caller(stack: ExitStack, address: str, picture: bytes) -> Callable[[], object]:

@@ -4,7 +4,6 @@ The released version is served, and a copy of it under the next number with anot
 other version's threshold shows.
 """
 
-import hashlib
 import itertools
 import shutil
 import signal
@@ -95,12 +94,20 @@ class Traffic:
         return response.status_code, answer["model"]["version"], answer["thresholds"]["malignant"]
 
 
-def copy_under_next_number(version: Path, base: Path) -> ModelMetadata:
-    """The same graph with another number and another threshold in the metadata that it carries."""
+@contextmanager
+def changed_copy(version: Path, base: Path) -> Iterator[Path]:
+    """A copy to change, without its checksums; published on the way out."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "candidate"
         shutil.copytree(version, copy)
         (copy / EXTRA / SUMS_FILE).unlink()
+        yield copy
+        publish(copy, base)
+
+
+def copy_under_next_number(version: Path, base: Path) -> ModelMetadata:
+    """The same graph with another number and another threshold in the metadata that it carries."""
+    with changed_copy(version, base) as copy:
         old = (copy / EXTRA / METADATA_FILE).read_bytes()
         metadata = ModelMetadata.from_json(old)
         thresholds = replace(metadata.thresholds, malignant=metadata.thresholds.uncertain_high)
@@ -113,21 +120,17 @@ def copy_under_next_number(version: Path, base: Path) -> ModelMetadata:
                     node.attr["value"].tensor.string_val[:] = [metadata.to_json().encode()]
         (copy / "saved_model.pb").write_bytes(graph.SerializeToString())
         (copy / EXTRA / METADATA_FILE).write_text(metadata.to_json())
-        publish(copy, base)
     return metadata
 
 
 def break_under_next_number(version: Path, base: Path) -> int:
     """A version whose checksums hold and whose graph does not load."""
-    number = int(version.name) + 1
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "candidate"
-        shutil.copytree(version, copy)
-        (copy / EXTRA / SUMS_FILE).unlink()
-        (copy / EXTRA / METADATA_FILE).write_text(replace(read_metadata(version), version=number).to_json())
-        (copy / "saved_model.pb").write_bytes(hashlib.sha256(b"no graph").digest())
-        publish(copy, base)
-    return number
+    metadata = read_metadata(version)
+    metadata = replace(metadata, version=metadata.version + 1)
+    with changed_copy(version, base) as copy:
+        (copy / EXTRA / METADATA_FILE).write_text(metadata.to_json())
+        (copy / "saved_model.pb").write_bytes(b"no graph")
+    return metadata.version
 
 
 def prove(released: Path, folder: Path) -> bool:

@@ -1,11 +1,21 @@
-"""How a model server is reached over gRPC: plain on one machine, with TLS between machines."""
+"""How a model server is reached over gRPC, plain or with TLS, and what it is asked."""
 
 from pathlib import Path
 from typing import Final
 
 import grpc
+import numpy as np
+import numpy.typing as npt
 
-from serving.contract import METADATA_OUTPUT, METADATA_SIGNATURE, MODEL_NAME, SCHEMA_VERSION, SCHEMA_VERSION_INPUT
+from serving.contract import (
+    IMAGES_INPUT,
+    METADATA_OUTPUT,
+    METADATA_SIGNATURE,
+    MODEL_NAME,
+    PREDICT_SIGNATURE,
+    SCHEMA_VERSION,
+    SCHEMA_VERSION_INPUT,
+)
 from serving.metadata import MetadataError, ModelMetadata
 from serving.wire import prediction_pb2 as wire
 
@@ -52,6 +62,14 @@ def open_channel(
     return grpc.secure_channel(target, credentials, options=options)
 
 
+def predict_request(label: str, image: npt.NDArray[np.uint8]) -> wire.PredictRequest:
+    """Asks the version that answers to a label for one picture, uint8 [224, 224, 3]."""
+    spec = wire.ModelSpec(name=MODEL_NAME, version_label=label, signature_name=PREDICT_SIGNATURE)
+    pixels = np.ascontiguousarray(image).tobytes()
+    tensor = wire.TensorProto(dtype=wire.DT_UINT8, tensor_shape=_shape(1, *image.shape), tensor_content=pixels)
+    return wire.PredictRequest(model_spec=spec, inputs={IMAGES_INPUT: tensor})
+
+
 def metadata_request(*, label: str | None = None, version: int | None = None) -> wire.PredictRequest:
     """Asks the version that answers to a label, or a version, for its metadata document."""
     spec = wire.ModelSpec(name=MODEL_NAME, signature_name=METADATA_SIGNATURE)
@@ -59,11 +77,7 @@ def metadata_request(*, label: str | None = None, version: int | None = None) ->
         spec.version_label = label
     if version is not None:
         spec.version.value = version
-    tensor = wire.TensorProto(
-        dtype=wire.DT_INT32,
-        tensor_shape=wire.TensorShapeProto(dim=[wire.TensorShapeProto.Dim(size=1)]),
-        int_val=[SCHEMA_VERSION],
-    )
+    tensor = wire.TensorProto(dtype=wire.DT_INT32, tensor_shape=_shape(1), int_val=[SCHEMA_VERSION])
     return wire.PredictRequest(model_spec=spec, inputs={SCHEMA_VERSION_INPUT: tensor})
 
 
@@ -81,3 +95,7 @@ def read_metadata_response(response: wire.PredictResponse) -> ModelMetadata:
     if metadata.version != answered:
         raise MetadataError(f"version {answered} carries the metadata of version {metadata.version}")
     return metadata
+
+
+def _shape(*sizes: int) -> wire.TensorShapeProto:
+    return wire.TensorShapeProto(dim=[wire.TensorShapeProto.Dim(size=size) for size in sizes])
