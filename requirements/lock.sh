@@ -7,6 +7,6 @@ compile() {
     --no-emit-index-url --no-emit-find-links "${@:2}" "$1.in" -o "$1.txt"
 }
 compile test
-for role in gateway serving load; do compile "$role" -c test.txt; done
+for role in gateway serving load release; do compile "$role" -c test.txt; done
 compile isic
 compile oodeel

@@ -1,4 +1,4 @@
-"""`python -m serving verify|publish|prune|status|canary|promote|rollback`: versions on a disk, and on running model servers."""
+"""`python -m serving verify|publish|fetch|prune|status|canary|promote|rollback`: versions at rest, and on model servers."""
 
 import argparse
 import importlib.util
@@ -12,7 +12,8 @@ from pathlib import Path
 from serving.channel import CredentialsError, read_credentials
 from serving.model_server import ModelServer
 from serving.models_config import Deployment, locked, read_models_config
-from serving.release import ReleaseError, prune, publish, read_metadata, verify
+from serving.object_store import SCHEME, ObjectStore
+from serving.release import ReleaseError, prune, publish, read_metadata, refuse_taken, verify
 from serving.rollout import describe, promoted, roll_out, rolled_back, with_canary
 
 LOAD_TIMEOUT_S = 600
@@ -40,12 +41,28 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _publish(arguments: argparse.Namespace) -> None:
+    store = ObjectStore(arguments.base) if arguments.base.startswith(SCHEME) else None
+    base = Path(arguments.base)
     # Both before it is loaded, which takes long: what is no version, and a number that is taken.
-    target = arguments.base / str(read_metadata(arguments.candidate).version)
-    if target.exists():
-        raise ReleaseError(f"{target} exists; a version is never overwritten")
+    number = read_metadata(arguments.candidate).version
+    if store:
+        store.refuse_taken(number)
+    else:
+        refuse_taken(base / str(number))
     loaded = "" if arguments.files_only else f"; {_load(arguments.candidate)}"
-    print(f"{publish(arguments.candidate, arguments.base)}{loaded}")
+    published = store.publish(arguments.candidate) if store else publish(arguments.candidate, base)
+    print(f"{published}{loaded}")
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    store = ObjectStore(arguments.store)
+    for number in sorted(read_models_config(arguments.config).versions):
+        version = arguments.base / str(number)
+        if version.exists():
+            verify(version)
+            print(f"{version}: there already, checksums match")
+        else:
+            print(f"{store.fetch(number, arguments.base)}: fetched, checksums match")
 
 
 def _load(version: Path) -> str:
@@ -139,8 +156,13 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("publish", _publish, "check an exported version and give it its number in one rename")
     command.add_argument("candidate", type=Path)
-    command.add_argument("base", type=Path, help="folder of the model's versions")
+    command.add_argument("base", help="folder of the model's versions, or s3://BUCKET/PREFIX")
     _add_files_only(command)
+
+    command = add("fetch", _fetch, "bring the versions that models.config lists from an object store into a folder")
+    command.add_argument("store", help="s3://BUCKET/PREFIX")
+    command.add_argument("base", type=Path, help="folder of the model's versions")
+    _add_config(command)
 
     command = add("prune", _prune, "delete old versions that models.config does not load")
     command.add_argument("base", type=Path, help="folder of the model's versions")

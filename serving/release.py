@@ -1,10 +1,10 @@
-"""Publishes a version: checked first, then one rename, so that no model server ever sees half of it."""
+"""Puts a version in its place: checked first, then one rename, so that no model server ever sees half of it."""
 
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from serving.metadata import MetadataError, ModelMetadata
@@ -34,11 +34,33 @@ def publish(candidate: Path, base: Path) -> Path:
     Raises:
         ReleaseError: no SavedModel, no valid metadata, the number is taken, or the copy differs from the candidate.
     """
-    metadata = read_metadata(candidate)
-    digests = verify_sums(candidate) if (candidate / EXTRA / SUMS_FILE).exists() else _digests(candidate)
-    target = base / str(metadata.version)
-    if target.exists():
-        raise ReleaseError(f"{target} exists; a version is never overwritten")
+    number = read_metadata(candidate).version
+    digests = digests_of(candidate)
+
+    def copy(partial: Path) -> None:
+        shutil.copytree(candidate, partial, dirs_exist_ok=True)
+        (partial / EXTRA / SUMS_FILE).write_text(format_sums(digests))
+
+    return install(base, number, copy)
+
+
+def install(base: Path, number: int, fill: Callable[[Path], None]) -> Path:
+    """Make `base`/`number`: filled under another name, checked and brought onto the disk there, then renamed once.
+
+    Args:
+        base: folder of the model's versions; made if there is none.
+        number: of the version.
+        fill: writes the version, with its checksums, into the folder it is given.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        ReleaseError: the number is taken, the place cannot be written, or what was filled in does not hold. Nothing is left
+            then.
+    """
+    target = base / str(number)
+    refuse_taken(target)
     try:
         base.mkdir(parents=True, exist_ok=True)
         # A name of its own: two who publish at once must not write into one folder.
@@ -46,17 +68,26 @@ def publish(candidate: Path, base: Path) -> Path:
     except OSError as error:
         raise ReleaseError(f"{base} cannot be written: {error}") from error
     try:
-        shutil.copytree(candidate, partial, dirs_exist_ok=True)
-        write_sums(partial, digests)
-        verify_sums(partial)
+        fill(partial)
+        _check(partial, target.name)
         partial.chmod(0o755)
         _sync(partial)
         partial.rename(target)
     except (OSError, shutil.Error) as error:
-        raise ReleaseError(f"{target} was not published: {error}") from error
+        raise ReleaseError(f"{target} was not written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def refuse_taken(target: Path) -> None:
+    """Look before the work begins.
+
+    Raises:
+        ReleaseError: the version's folder is there already.
+    """
+    if target.exists():
+        raise ReleaseError(f"{target} exists; a version is never overwritten")
 
 
 def verify(version: Path) -> ModelMetadata:
@@ -68,10 +99,15 @@ def verify(version: Path) -> ModelMetadata:
     Raises:
         ReleaseError: what does not hold.
     """
-    metadata = read_metadata(version)
-    if version.resolve().name != str(metadata.version):
-        raise ReleaseError(f"{version} holds version {metadata.version}")
+    return _check(version, version.resolve().name)
+
+
+def _check(version: Path, name: str) -> ModelMetadata:
+    # Checksums first: nothing is read of a file that is not the one that was published.
     verify_sums(version)
+    metadata = read_metadata(version)
+    if name != str(metadata.version):
+        raise ReleaseError(f"{version} holds version {metadata.version}")
     return metadata
 
 
@@ -119,10 +155,18 @@ def read_metadata(version: Path) -> ModelMetadata:
         raise ReleaseError(f"{version}: {error}") from error
 
 
-def write_sums(version: Path, digests: Mapping[str, str]) -> None:
-    """Write assets.extra/SHA256SUMS, in the format of `sha256sum`, for relative names and their digests."""
-    lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
-    (version / EXTRA / SUMS_FILE).write_text("".join(lines))
+def digests_of(candidate: Path) -> dict[str, str]:
+    """Relative name -> SHA-256 of a version that is to be published.
+
+    Raises:
+        ReleaseError: it brings checksums, and they differ.
+    """
+    return verify_sums(candidate) if (candidate / EXTRA / SUMS_FILE).exists() else _digests(candidate)
+
+
+def format_sums(digests: Mapping[str, str]) -> str:
+    """The text of assets.extra/SHA256SUMS, in the format of `sha256sum`, for relative names and their digests."""
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
 
 
 def verify_sums(version: Path) -> dict[str, str]:
@@ -136,8 +180,8 @@ def verify_sums(version: Path) -> dict[str, str]:
     """
     try:
         lines = (version / EXTRA / SUMS_FILE).read_text().splitlines()
-    except OSError as error:
-        raise ReleaseError(f"{version} has no checksums: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReleaseError(f"{version} has no readable {EXTRA}/{SUMS_FILE}: {error}") from error
     expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     found = _digests(version)
     changed = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

@@ -6,7 +6,7 @@ from tests.processes import ROOT
 
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = sorted(REQUIREMENTS.glob("*.txt"))
-CONSTRAINED = ("gateway", "serving", "load")
+CONSTRAINED = ("gateway", "serving", "load", "release")
 ENTRY = re.compile(r"([a-z0-9][a-z0-9.-]*)==(\S+?)( ; [^\\]+)?((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
 
 

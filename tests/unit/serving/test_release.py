@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from serving.__main__ import main
-from serving.release import ReleaseError, prune, publish, verify_sums
+from serving.release import ReleaseError, install, prune, publish, verify_sums
 from tests.metadata import METADATA
 
 
@@ -86,6 +86,22 @@ def test_a_candidate_that_changed_since_its_checksums_were_taken_is_refused(cand
 
     with pytest.raises(ReleaseError, match=r"saved_model\.pb"):
         publish(published, tmp_path / "elsewhere")
+
+
+def test_checksums_that_are_no_text_are_told(candidate, tmp_path, capsys):
+    published = publish(candidate, tmp_path / "lesion")
+    (published / "assets.extra" / "SHA256SUMS").write_bytes(b"\xff")
+
+    assert main(["verify", str(published)]) == 1
+    assert "SHA256SUMS" in capsys.readouterr().err
+
+
+def test_what_is_filled_in_is_checked_before_it_gets_its_number(candidate, tmp_path):
+    published = publish(candidate, tmp_path / "lesion")
+
+    with pytest.raises(ReleaseError, match="holds version 1"):
+        install(tmp_path / "elsewhere", 2, lambda partial: shutil.copytree(published, partial, dirs_exist_ok=True))
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_version_under_another_number_is_told(candidate, tmp_path, capsys):
