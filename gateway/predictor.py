@@ -1,12 +1,33 @@
-"""What the gateway asks of a model server, whichever it is."""
+"""What the gateway asks of a model server, whichever it is, and what an answer must be to be shown."""
 
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from gateway.errors import InvalidModelAnswer
+from serving.contract import (
+    ACTIVATION_MAP_OUTPUT,
+    CLASSES,
+    IMAGE_SHAPE,
+    MAP_SIZE,
+    NONE_SCORE_OUTPUT,
+    PROBABILITIES_OUTPUT,
+)
 from serving.metadata import ModelMetadata
+
+OUTPUT_SHAPES: Final[Mapping[str, tuple[int, ...]]] = {
+    PROBABILITIES_OUTPUT: (1, len(CLASSES)),
+    NONE_SCORE_OUTPUT: (1,),
+    ACTIVATION_MAP_OUTPUT: (1, MAP_SIZE, MAP_SIZE),
+}
+"""Of the answer for one picture."""
+
+_PROBABILITY_SUM_TOLERANCE: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -55,3 +76,63 @@ class Predictor(Protocol):
             gateway.errors.PredictionError: as above.
         """
         ...
+
+
+class KnownMetadata:
+    """Metadata of the versions that have answered this process. Asked for once a version: a version never changes."""
+
+    def __init__(self, ask: Callable[[int], ModelMetadata]) -> None:
+        self._ask = ask
+        self._known: dict[int, ModelMetadata] = {}
+        self._lock = threading.Lock()
+
+    def of(self, version: int) -> ModelMetadata:
+        """See `Predictor.metadata`."""
+        with self._lock:
+            known = self._known.get(version)
+        if known is not None:
+            return known
+        metadata = self._ask(version)
+        with self._lock:
+            self._known[version] = metadata
+        return metadata
+
+
+def check_image(image: npt.NDArray[np.uint8]) -> None:
+    """Refuse what the model does not take, before a server says so less clearly.
+
+    Raises:
+        ValueError: not uint8 [224, 224, 3].
+    """
+    if image.shape != IMAGE_SHAPE or image.dtype != np.uint8:
+        raise ValueError(f"expected uint8 {IMAGE_SHAPE}, got {image.dtype} {image.shape}")
+
+
+def read_prediction(outputs: Mapping[str, Sequence[float]], version: int) -> Prediction:
+    """Check everything that is going to be shown: a NaN must not come out as benign.
+
+    Args:
+        outputs: the values of each output of the contract.
+        version: that gave them; 0 or less if the server did not say.
+
+    Raises:
+        InvalidModelAnswer: what is wrong.
+    """
+    for name, shape in OUTPUT_SHAPES.items():
+        if name not in outputs:
+            raise InvalidModelAnswer(f"the answer lacks {name}")
+        if len(outputs[name]) != math.prod(shape):
+            raise InvalidModelAnswer(f"{name} has {len(outputs[name])} values, expected {math.prod(shape)}")
+        if not all(map(math.isfinite, outputs[name])):
+            raise InvalidModelAnswer(f"{name} is not finite")
+    probabilities = outputs[PROBABILITIES_OUTPUT]
+    if min(probabilities) < 0 or not math.isclose(sum(probabilities), 1.0, abs_tol=_PROBABILITY_SUM_TOLERANCE):
+        raise InvalidModelAnswer(f"{PROBABILITIES_OUTPUT} are no probabilities: {probabilities}")
+    if version <= 0:
+        raise InvalidModelAnswer("the answer does not say which version gave it")
+    return Prediction(
+        malignant=probabilities[CLASSES.index("malignant")],
+        none_score=outputs[NONE_SCORE_OUTPUT][0],
+        activation_map=np.array(outputs[ACTIVATION_MAP_OUTPUT], np.float32).reshape(MAP_SIZE, MAP_SIZE),
+        model_version=version,
+    )

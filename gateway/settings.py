@@ -8,6 +8,9 @@ from typing import Final
 
 PREFIX: Final = "GATEWAY_"
 
+TENSORFLOW_SERVING: Final = "tensorflow-serving"
+OPEN_INFERENCE: Final = "open-inference"
+
 
 class SettingsError(ValueError):
     """The environment is not a valid configuration; the text names every problem."""
@@ -22,6 +25,7 @@ class Settings:
         workers: gunicorn processes.
         threads: requests a worker handles at a time.
         model_server: gRPC target, host:port or dns:///name:port.
+        model_server_protocol: what it speaks, tensorflow-serving or open-inference.
         model_server_ca: PEM file of the authority that has signed the model server's certificate; empty for plain text.
         model_server_certificate, model_server_key: PEM files that the gateway shows a model server that asks for them.
         model_label: label of the version that answers.
@@ -38,6 +42,7 @@ class Settings:
     workers: int = 2
     threads: int = 8
     model_server: str = "127.0.0.1:8500"
+    model_server_protocol: str = TENSORFLOW_SERVING
     model_server_ca: str = ""
     model_server_certificate: str = ""
     model_server_key: str = ""
@@ -83,6 +88,14 @@ class Settings:
         problems += [f"{PREFIX}{name.upper()} is not from 0 to 1" for name in shares if not 0 <= getattr(self, name) <= 1]
         if not re.fullmatch(r".+:\d{1,5}", self.bind):
             problems.append(f"{PREFIX}BIND is not host:port: {self.bind!r}")
+        if self.model_server_protocol not in (TENSORFLOW_SERVING, OPEN_INFERENCE):
+            problems.append(f"{PREFIX}MODEL_SERVER_PROTOCOL is neither {TENSORFLOW_SERVING} nor {OPEN_INFERENCE}")
+        if self.model_server_protocol == OPEN_INFERENCE:
+            problems += [
+                f"{PREFIX}{name.upper()} needs labels of versions, which {OPEN_INFERENCE} does not have"
+                for name in ("model_label", *shares)
+                if getattr(self, name) != getattr(Settings, name)
+            ]
         # Whoever waits must outlive whom it waits for, or the reason of a failure is lost. The first picture that a version
         # answers costs two calls: the second one asks for its metadata. A canary that failed took two calls of half the time.
         if not self.worker_timeout_s > self.request_budget_s > 3 * self.predict_timeout_s:

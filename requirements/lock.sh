@@ -3,10 +3,12 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 compile() {
-  uv pip compile --quiet --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-header --no-annotate \
+  uv pip compile --quiet --python-version 3.11 --python-platform "${platform:-x86_64-unknown-linux-gnu}" --generate-hashes --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links "${@:2}" "$1.in" -o "$1.txt"
 }
 compile test
 for role in gateway serving load release; do compile "$role" -c test.txt; done
 compile isic
 compile oodeel
+# NVIDIA built Triton's only wheel on Ubuntu 22.04.
+platform=x86_64-manylinux_2_35 compile triton

@@ -42,8 +42,8 @@ require_python() {
   die "Python 3.11, 3.12 or 3.13 is needed; on Debian 12: sudo apt-get install python3.11 python3.11-venv"
 }
 
-# python_of ROLE: prints the interpreter of a role's environment. VENV_GATEWAY, VENV_SERVING and VENV_TEST name one that is
-# there already, so that a test of these scripts need not install TensorFlow once more.
+# python_of ROLE: prints the interpreter of a role's environment. VENV_GATEWAY, VENV_SERVING, VENV_TEST and VENV_TRITON name
+# one that is there already, so that a test of these scripts need not install TensorFlow once more.
 python_of() {
   local override="VENV_${1^^}"
   printf '%s\n' "${!override:-$checkout/.venvs/$1}/bin/python"

@@ -7,6 +7,17 @@ source "$(dirname "$0")/environments.sh"
 find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 
 ensure_environment test
+ensure_environment triton
+# Triton's Python backend loads the interpreter as a library, which Debian packs apart.
+version=$("$(python_of triton)" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+"$(python_of triton)" - "$version" <<'PY' || install_packages "lib$version"
+import ctypes.util
+import pathlib
+import sys
+
+beside = pathlib.Path(sys.base_prefix, "lib", f"lib{sys.argv[1]}.so.1.0")
+sys.exit(not (ctypes.util.find_library(sys.argv[1]) or beside.exists()))
+PY
 VENV_TEST=$(dirname "$(dirname "$(python_of test)")")
 if ! find_chromium >/dev/null; then
   # Ubuntu's archive has a browser only as a snap, which does not run as root or in a container: there Playwright brings one.

@@ -7,4 +7,5 @@ source "$(dirname "$0")/environments.sh"
 ensure_environment test
 out=${1:-$checkout}
 "$(python_of test)" -m grpc_tools.protoc -I . --python_out="$out" --pyi_out="$out" \
-  serving/wire/prediction.proto serving/wire/management.proto serving/embedded/settings.proto
+  serving/wire/prediction.proto serving/wire/management.proto serving/wire/open_inference.proto \
+  serving/embedded/settings.proto

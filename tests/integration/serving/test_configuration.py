@@ -12,10 +12,9 @@ from tests.processes import ROOT
 CONFIG = ROOT / "serving" / "config"
 
 
-def test_batch_sizes_are_those_that_are_warmed_up():
-    flags = parse_flags(
-        ["--model_base_path=/x", "--enable_batching=true", f"--batching_parameters_file={CONFIG / 'batching.config'}"]
-    )
+@pytest.mark.parametrize("name", ["batching.config", "batching.gpu.config"])
+def test_batch_sizes_are_those_that_are_warmed_up(name):
+    flags = parse_flags(["--model_base_path=/x", "--enable_batching=true", f"--batching_parameters_file={CONFIG / name}"])
 
     batching = read_batching(flags, processors=2)
 

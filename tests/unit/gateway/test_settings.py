@@ -32,3 +32,19 @@ def test_all_problems_are_reported_at_once():
 def test_a_deadline_longer_than_what_waits_for_it_is_refused():
     with pytest.raises(SettingsError, match="does not hold"):
         Settings.from_env({"GATEWAY_PREDICT_TIMEOUT_S": "7"})
+
+
+def test_a_protocol_has_to_be_one_that_is_spoken():
+    with pytest.raises(SettingsError, match="MODEL_SERVER_PROTOCOL"):
+        Settings.from_env({"GATEWAY_MODEL_SERVER_PROTOCOL": "http"})
+
+
+def test_what_needs_labels_is_refused_over_a_protocol_without_them():
+    environ = {"GATEWAY_MODEL_LABEL": "next", "GATEWAY_CANARY_SHARE": "0.1", "GATEWAY_SHADOW_SHARE": "0.1"}
+    assert Settings.from_env(environ)
+
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ | {"GATEWAY_MODEL_SERVER_PROTOCOL": "open-inference"})
+
+    for name in environ:
+        assert name in str(caught.value)
