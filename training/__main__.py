@@ -41,6 +41,8 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
 def _train(arguments: argparse.Namespace) -> None:
     config = dataclasses.replace(PRESETS[arguments.preset](arguments.data), weights=arguments.weights)
+    if arguments.epochs is not None:
+        config = config.shortened(arguments.epochs)
     print(f"weights: {train(config, arguments.out, arguments.strategy)}")
 
 
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", default="imagenet", help="imagenet (default), none, an .npz file, or a run's model.weights.h5"
     )
     command.add_argument("--out", type=Path, required=True, help="folder of the run")
+    command.add_argument("--epochs", type=int, help="end after so many, for a machine that cannot wait for all of the preset's")
     command.add_argument(
         "--strategy", choices=get_args(Strategy), default="single", help="devices: docs/distributed-training.md"
     )

@@ -62,6 +62,28 @@ class TrainingConfig:
         """Over all phases."""
         return sum(phase.epochs for phase in self.phases)
 
+    def shortened(self, epochs: int) -> "TrainingConfig":
+        """The same recipe, ended after so many epochs; a falling rate has fallen by then.
+
+        Raises:
+            ValueError: it does not have so many.
+        """
+        if not 0 < epochs <= self.epochs:
+            raise ValueError(f"{self.name} has {self.epochs} epochs, not {epochs}")
+        phases: list[Phase] = []
+        for phase in self.phases:
+            left = epochs - sum(taken.epochs for taken in phases)
+            if left > 0:
+                phases.append(dataclasses.replace(phase, epochs=min(phase.epochs, left)))
+        return dataclasses.replace(self, phases=tuple(phases))
+
+    def continues(self, started: "TrainingConfig") -> bool:
+        """Whether a run that was started so can be resumed with this one: the epochs so far would have been the same."""
+        if self.schedule != "constant":
+            return self == started
+        common = min(self.epochs, started.epochs)
+        return self.shortened(common) == started.shortened(common)
+
     def to_json(self) -> str:
         """The resolved configuration, for the checkpoint's folder."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

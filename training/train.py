@@ -39,7 +39,8 @@ def train(config: TrainingConfig, run: Path, strategy: Strategy = "single") -> P
     batch has the same size, and the same pictures, however many replicas share it.
 
     Args:
-        config: the resolved configuration; on resuming it must equal the one the run was started with.
+        config: the resolved configuration; on resuming it must equal the one the run was started with, but may have another
+            end where the rate does not depend on it.
         run: gets config.json, leaks.json, leaks.md, checkpoint.weights.h5, history.json, curves.png, tensorboard/ and
             model.weights.h5; decoded pictures are kept in cache/ beside it. Workers share both; only the chief writes.
         strategy: the devices. `workers` must be the first thing that the process does with TensorFlow.
@@ -48,8 +49,8 @@ def train(config: TrainingConfig, run: Path, strategy: Strategy = "single") -> P
         The file of the final (averaged) weights.
 
     Raises:
-        ValueError: the folder holds a run with another configuration; TF_CONFIG names no workers; or the devices cannot share
-            a batch equally.
+        ValueError: the folder holds a run with another configuration, or one that has gone on for longer; TF_CONFIG names no
+            workers; or the devices cannot share a batch equally.
     """
     distribution = distribution_of(strategy)
     if config.batch_size % distribution.num_replicas_in_sync:
@@ -70,6 +71,8 @@ def train(config: TrainingConfig, run: Path, strategy: Strategy = "single") -> P
         _compile(model, data)
         checkpoint = _Checkpoint(run)
         done = checkpoint.restore(model, data.steps)
+        if done > config.epochs:
+            raise ValueError(f"{run} has been trained for {done} epochs already")
     _fit(model, data, done, [checkpoint, keras.callbacks.TensorBoard(run / "tensorboard")] if chief else [], distribution)
     if config.ema_momentum:
         model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -89,7 +92,7 @@ def train(config: TrainingConfig, run: Path, strategy: Strategy = "single") -> P
 
 def _claim(run: Path, config: TrainingConfig, chief: bool) -> None:
     run.mkdir(parents=True, exist_ok=True)
-    if (run / "config.json").exists() and TrainingConfig.load(run) != config:
+    if (run / "config.json").exists() and not config.continues(TrainingConfig.load(run)):
         raise ValueError(f"{run} holds a run with another configuration; give another folder")
     if chief:
         (run / "config.json").write_text(config.to_json())

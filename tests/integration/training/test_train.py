@@ -97,3 +97,14 @@ def test_the_papers_recipe_runs_on_folders_and_its_h5_answers_as_the_graph(tmp_p
     logits = run_batches(load_network(tmp_path / "run"), [images])["logit"]
     np.testing.assert_allclose(logits, expected, rtol=0.1, atol=0.02)
     assert [layer for layer in stored.get_layer("resnet50").layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+    # As a run of five epochs looks that was stopped after the first.
+    whole = dataclasses.replace(config, phases=(Phase(5, 64),))
+    (tmp_path / "run" / "config.json").write_text(whole.to_json())
+    (tmp_path / "run" / "model.weights.h5").unlink()
+    train(whole.shortened(1), tmp_path / "run")
+    np.testing.assert_array_equal(run_batches(load_network(tmp_path / "run"), [images])["logit"], logits)
+
+    train(whole.shortened(2), tmp_path / "other")
+    with pytest.raises(ValueError, match="2 epochs already"):
+        train(whole.shortened(1), tmp_path / "other")
