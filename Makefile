@@ -1,6 +1,6 @@
 # Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
 .DEFAULT_GOAL := help
-.PHONY: help up down training test oodeel bench bench-serving prove-rollout lint format lock wire translations
+.PHONY: help up down training test oodeel bench bench-serving bench-overload prove-rollout lint format lock wire translations
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ bench: ## measure the gateway's start and memory
 
 bench-serving: ## measure the speed in process, through the model server and through the gateway
 	@scripts/bench_serving.sh
+
+bench-overload: ## measure what is answered in time at up to five times the capacity
+	@scripts/bench_overload.sh
 
 prove-rollout: ## drive traffic through a whole roll-out on two replicas; count what is lost
 	@scripts/prove_rollout.sh

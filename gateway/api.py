@@ -2,21 +2,24 @@
 
 from flask import Blueprint, Response, g, jsonify, request
 
+from gateway.admission import Admission
 from gateway.classify import Classification, Classifier
 from gateway.errors import NoPicture
 
 
-def blueprint(classifier: Classifier) -> Blueprint:
+def blueprint(classifier: Classifier, admission: Admission) -> Blueprint:
     """Routes under /api/v1."""
     api = Blueprint("api", __name__, url_prefix="/api/v1")
 
     @api.post("/classifications")
     def classify() -> Response:
         """Classify the picture in the multipart field `file`."""
-        upload = request.files.get("file")
-        if upload is None:
-            raise NoPicture("the form has no field `file` with a picture")
-        response = jsonify(to_document(classifier.classify(upload.read(), g.request_id)))
+        # Before the first look at the form, which reads the upload.
+        with admission.place():
+            upload = request.files.get("file")
+            if upload is None:
+                raise NoPicture("the form has no field `file` with a picture")
+            response = jsonify(to_document(classifier.classify(upload.read(), g.request_id)))
         response.cache_control.no_store = True
         return response
 

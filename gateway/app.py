@@ -2,6 +2,7 @@
 
 import io
 import time
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -9,7 +10,8 @@ import structlog
 from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gateway import api, health, logs, metrics, portal, problems
+from gateway import api, health, lingering, logs, metrics, portal, problems
+from gateway.admission import Admission
 from gateway.classify import Classifier
 from gateway.errors import UploadTooLarge
 from gateway.predictor import Predictor
@@ -46,10 +48,11 @@ def create_app(settings: Settings, predictor: Predictor) -> Flask:
     """Assemble the application over a model server."""
     app = Application(__name__, template_folder=str(WEB / "templates"), static_folder=str(WEB / "static"))
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
-    classifier = Classifier(predictor, settings.max_picture_pixels)
+    admission = Admission(settings.threads, settings.max_waiting, settings.max_wait_s)
+    classifier = Classifier(predictor, admission, settings.max_picture_pixels, settings.request_budget_s)
     portal.init_app(app)
-    app.register_blueprint(api.blueprint(classifier))
-    app.register_blueprint(portal.blueprint(classifier, predictor, settings))
+    app.register_blueprint(api.blueprint(classifier, admission))
+    app.register_blueprint(portal.blueprint(classifier, admission, predictor, settings))
     app.register_blueprint(health.blueprint(predictor))
     app.before_request(_begin)
     app.after_request(_finish)
@@ -96,4 +99,13 @@ def _explain(error: Exception) -> Response:
     if problem.retry_after_s:
         response.headers["Retry-After"] = str(problem.retry_after_s)
     response.cache_control.no_store = True
+    if _is_upload_unread():
+        # Once the answer is out.
+        response.call_on_close(partial(lingering.throw_away, request.environ, current_app.config["MAX_CONTENT_LENGTH"]))
     return response
+
+
+def _is_upload_unread() -> bool:
+    """Or read in part only. The request keeps its files as soon as it has read the whole form."""
+    has_body = bool(request.content_length) or "Transfer-Encoding" in request.headers
+    return has_body and "files" not in vars(request)

@@ -4,8 +4,10 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-from gateway import images, metrics
+from gateway import deadline, images, metrics
+from gateway.admission import Admission
 from gateway.decision import Label, Reason, decide
+from gateway.errors import GatewayOverloaded
 from gateway.predictor import Prediction, Predictor
 from serving.metadata import ModelMetadata
 
@@ -39,20 +41,35 @@ class Classification:
 class Classifier:
     """Classifies pictures with one model server."""
 
-    def __init__(self, predictor: Predictor, max_picture_pixels: int) -> None:
+    def __init__(self, predictor: Predictor, admission: Admission, max_picture_pixels: int, budget_s: float) -> None:
+        """One for each process.
+
+        Args:
+            predictor: the model server.
+            admission: how many are worked on at a time.
+            max_picture_pixels: width times height.
+            budget_s: for one picture, from the last byte of its upload on, waiting included.
+        """
         self._predictor = predictor
+        self._admission = admission
         self._max_picture_pixels = max_picture_pixels
+        self._budget_s = budget_s
         self._decoding = threading.BoundedSemaphore(MAX_DECODING)
 
     def classify(self, data: bytes, request_id: str) -> Classification:
-        """Decode, predict, decide.
+        """Wait for one's turn, decode, predict, decide.
 
         Raises:
+            GatewayOverloaded: the turn did not come in time.
             PictureError: the upload is no picture we can use.
             PredictionError: the model server gave no answer that may be shown.
         """
-        with metrics.stage("decode"), self._decoding:
-            picture = images.decode(data, self._max_picture_pixels)
+        with deadline.within(self._budget_s), self._admission.work():
+            return self._classify(data, request_id)
+
+    def _classify(self, data: bytes, request_id: str) -> Classification:
+        with metrics.stage("decode"):
+            picture = self._decode(data)
         with metrics.stage("preprocess"):
             image = images.model_input(picture)
         with metrics.stage("predict"):
@@ -70,6 +87,14 @@ class Classifier:
             warnings=picture.warnings,
             metadata=metadata,
         )
+
+    def _decode(self, data: bytes) -> images.Picture:
+        if not self._decoding.acquire(timeout=deadline.remaining_s(self._budget_s)):
+            raise GatewayOverloaded("the time was over before the picture was decoded")
+        try:
+            return images.decode(data, self._max_picture_pixels)
+        finally:
+            self._decoding.release()
 
 
 def _measure(

@@ -6,9 +6,12 @@ GatewayError
 │   ├── NoConsent                the person has not agreed that it is assessed
 │   ├── NotAPicture              no format we read, whatever its name says
 │   ├── BrokenPicture            a format we read, but truncated or damaged
+│   ├── Polyglot                 a format we read, and a document, script or archive in the same file
 │   ├── UploadTooLarge           more bytes than we take
 │   ├── PictureTooLarge          more pixels than we take
 │   └── PictureTooSmall          too few pixels to say anything
+├── GatewayOverloaded            more pictures at once than this process takes in
+├── Stopping                     told to stop: send what comes next to somebody else
 └── PredictionError              no answer from the model server that may be shown
     ├── ModelServerUnavailable   not reachable, or no version of the model is served
     ├── ModelServerOverloaded    its queue is full
@@ -41,6 +44,10 @@ class BrokenPicture(PictureError):
     """The bytes begin like a picture and do not go on like one."""
 
 
+class Polyglot(PictureError):
+    """The bytes are a picture and another kind of file at once; whoever keeps or shows it could take it for the other."""
+
+
 class UploadTooLarge(PictureError):
     """The upload has too many bytes."""
 
@@ -66,6 +73,14 @@ class PictureTooSmall(PictureError):
         self.width = width
         self.height = height
         self.min_edge = min_edge
+
+
+class GatewayOverloaded(GatewayError):
+    """More pictures at once than this process takes in, or than it works on in time."""
+
+
+class Stopping(GatewayError):
+    """The process was told to stop."""
 
 
 class PredictionError(GatewayError):

@@ -4,10 +4,15 @@ import ctypes
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from gateway.settings import Settings
+from gunicorn.workers.gthread import ThreadWorker
+
+from gateway.lingering import MAX_LINGERING
+from gateway.settings import IS_STOPPING, Settings
 
 # Each process counts for itself in files of this folder and /metrics adds them up; it must be set before the library is loaded.
 _own_metrics_dir = None
@@ -26,13 +31,42 @@ if hasattr(_libc, "mallopt"):
 
 _settings = Settings.from_env(os.environ)
 
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Told to stop, it fails its readiness first and goes on; gunicorn's own would stop to accept in the same moment.
+
+    Whoever balances the load needs a while to see it, and what it sends meanwhile is answered. Then nothing more is accepted,
+    and everything that was is answered.
+    """
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM. In a signal's handler no thread can be started safely: the main loop does the rest."""
+        self.method_queue.defer(self._drain, sig, frame)
+
+    def _drain(self, sig: int, frame: FrameType | None) -> None:
+        self.wsgi.config[IS_STOPPING] = True
+        stop = threading.Timer(_settings.drain_s, super().handle_exit, (sig, frame))
+        stop.daemon = True
+        stop.start()
+
+
+# For pages, probes and refusals: milliseconds each, readiness and the model's page at most two seconds.
+_PAGE_THREADS = 8
+# Refusing costs about two milliseconds: what waits in the kernel is answered within a quarter of a second for each process.
+_BACKLOG = 128
+
 bind = _settings.bind
 workers = _settings.workers
 # Threads wait for the model server most of the time; the heartbeat is theirs too, so a slow upload is not a dead worker.
-worker_class = "gthread"
-threads = _settings.threads
+worker_class = Worker
+# A request that finds no thread waits where nobody sees it, probes included. So there is one for each picture that the
+# process takes in (gateway.admission), for each refused upload that it throws away (gateway.lingering), and some beside them.
+threads = _settings.threads + _settings.max_waiting + MAX_LINGERING + _PAGE_THREADS
+# As many idle connections as busy ones; the rest is left to the other processes.
+worker_connections = 2 * threads
+backlog = _BACKLOG * workers
 timeout = round(_settings.worker_timeout_s)
-graceful_timeout = round(_settings.request_budget_s)
+graceful_timeout = round(_settings.drain_s + _settings.request_budget_s)
 # gRPC channels do not survive a fork: every worker imports the application itself.
 preload_app = False
 # The heartbeat file in memory: a slow disk must not look like a dead worker.

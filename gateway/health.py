@@ -1,9 +1,16 @@
 """Probes and metrics."""
 
-from flask import Blueprint, Response, jsonify
+from typing import Final
+
+from flask import Blueprint, Response, current_app, jsonify
 
 from gateway import metrics
+from gateway.errors import Stopping
 from gateway.predictor import Predictor
+from gateway.settings import IS_STOPPING
+
+_READY_TIMEOUT_S: Final = 2.0
+"""The objective of an answer. A probe that waits has a thread (gunicorn.conf.py has few for them), and gives up by itself."""
 
 
 def blueprint(predictor: Predictor) -> Blueprint:
@@ -17,8 +24,13 @@ def blueprint(predictor: Predictor) -> Blueprint:
 
     @health.get("/health/ready")
     def ready() -> Response:
-        """A version of the model answers and its metadata keep the contract; otherwise the problem says why not."""
-        metadata = predictor.live_metadata()
+        """A version of the model answers and its metadata keep the contract; otherwise the problem says why not.
+
+        It asks the server each time, past the circuit breaker, and does not touch it.
+        """
+        if current_app.config.get(IS_STOPPING):
+            raise Stopping("the process stops; it answers what reaches it")
+        metadata = predictor.live_metadata(_READY_TIMEOUT_S)
         return jsonify(status="ready", model={"name": metadata.name, "version": metadata.version})
 
     @health.get("/metrics")

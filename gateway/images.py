@@ -3,34 +3,47 @@
 import io
 import warnings
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pillow_heif
 from PIL import Image, UnidentifiedImageError
 
-from gateway.errors import BrokenPicture, NoPicture, NotAPicture, PictureTooLarge, PictureTooSmall
-from serving.contract import IMAGE_SIZE
-from serving.preprocess import DAMAGE, to_model_input, to_rgb
+from gateway import bombs, dicom
+from gateway.errors import BrokenPicture, NoPicture, NotAPicture, PictureTooLarge, PictureTooSmall, Polyglot
+from serving import quality
+from serving.preprocess import DAMAGE, JPEG_FORMATS, to_model_input, to_rgb
 
 # Our own limit is checked before decoding and is lower; Pillow's would only come first with another error.
 Image.MAX_IMAGE_PIXELS = None
+# What goes along with the picture of a telephone is never looked at; each of them could be as large as the picture.
+pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF", "HEIF")
+"""Pillow's names of what it reads here; DICOM comes on top."""
+
 MIN_EDGE: Final = 64
 """Below it a lesion has too few pixels for anybody to judge."""
 
 MAX_UNREDUCED_PIXELS: Final = 25_000_000
 """Of any format but JPEG: those are decoded whole, at up to four bytes a pixel, however small the file is."""
 
-Warning = Literal["blurry", "dark", "bright", "low_resolution"]  # noqa: A001  (the API's word)
-WARNINGS: Final[tuple[Warning, ...]] = ("blurry", "dark", "bright", "low_resolution")
+FRONT_BYTES: Final = 1024
+"""As far as a browser, or a reader of PDF, looks for what a file is."""
 
-# Provisional: about the first percentile of the training pictures, not yet calibrated against readers.
-LOW_RESOLUTION_EDGE: Final = 128
-DARK_MEAN: Final = 45.0
-BRIGHT_MEAN: Final = 235.0
-BLURRY_VARIANCE: Final = 4.0
+_BRANDS: Final = (b"ftypavif", b"ftypavis", b"ftypheic", b"ftypheix", b"ftypmif1")
+"""So AVIF and HEIF begin, while a video has another brand; to Pillow the damaged ones are no pictures."""
+
+_FRONT_MARKS: Final = (b"%pdf-", b"<html", b"<!doctype html", b"<script", b"<?php")
+_ZIP_END: Final = b"PK\x05\x06"
+_ZIP_END_BYTES: Final = 22
+_ZIP_MAX_COMMENT_BYTES: Final = 65_535
+_ZIP64_LOCATOR: Final = b"PK\x06\x07"
+_ZIP64_LOCATOR_BYTES: Final = 20
+_ZIP_ENTRY: Final = b"PK\x01\x02"
+
+Warning = quality.Warning  # noqa: A001  (the API's word)
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,8 @@ class Picture:
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Verify and decode an upload by what it is, not by what it is called.
 
-    Large JPEGs are decoded at a reduced scale, at least twice the model's size. Of an animation the first frame counts.
+    Large JPEGs are decoded at a reduced scale, at least twice the model's size. Of an animation or of several frames the first
+    counts, of several pictures in a HEIF or AVIF file the primary one.
 
     Args:
         data: the file.
@@ -63,25 +77,13 @@ def decode(data: bytes, max_pixels: int) -> Picture:
     with warnings.catch_warnings():
         # Pillow warns about odd metadata and large pictures; the limits here are our own.
         warnings.simplefilter("ignore")
-        try:
-            opened = Image.open(io.BytesIO(data), formats=FORMATS)
-        except UnidentifiedImageError as error:
-            raise NotAPicture("the file is not a picture in a format we read") from error
-        except DAMAGE as error:
-            raise BrokenPicture("the picture is damaged") from error
-        width, height = opened.size
-        limit = max_pixels if opened.format == "JPEG" else min(max_pixels, MAX_UNREDUCED_PIXELS)
-        if width * height > limit:
-            raise PictureTooLarge(width * height, limit)
-        if opened.mode == "F":
-            raise NotAPicture("floating point pixels have no defined range")
-        if min(width, height) < MIN_EDGE:
-            raise PictureTooSmall(width, height, MIN_EDGE)
+        opened = _open_dicom(data, max_pixels) if dicom.is_dicom(data) else _open(data, max_pixels)
+        shorter_edge = min(opened.size)
         try:
             rgb = to_rgb(opened)
         except DAMAGE as error:
             raise BrokenPicture("the picture is damaged or not complete") from error
-    return Picture(rgb, _find_warnings(rgb, min(width, height)))
+    return Picture(rgb, quality.find_warnings(quality.measure(rgb), shorter_edge))
 
 
 def model_input(picture: Picture) -> npt.NDArray[np.uint8]:
@@ -89,14 +91,69 @@ def model_input(picture: Picture) -> npt.NDArray[np.uint8]:
     return to_model_input(picture.rgb)
 
 
-def _find_warnings(rgb: Image.Image, shorter_edge: int) -> tuple[Warning, ...]:
-    grey = np.asarray(rgb.convert("L").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR), dtype=np.float64)
-    # Variance of the Laplacian: the less of it, the less detail (Pech-Pacheco et al., ICPR 2000).
-    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
-    found: dict[Warning, bool] = {
-        "blurry": bool(laplacian.var() < BLURRY_VARIANCE),
-        "dark": bool(grey.mean() < DARK_MEAN),
-        "bright": bool(grey.mean() > BRIGHT_MEAN),
-        "low_resolution": shorter_edge < LOW_RESOLUTION_EDGE,
-    }
-    return tuple(name for name in WARNINGS if found[name])
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    """Of no more than the header anything is decoded yet."""
+    try:
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        if data[4:12] in _BRANDS:
+            raise BrokenPicture("the picture is damaged") from error
+        raise NotAPicture("the file is not a picture in a format we read") from error
+    except DAMAGE as error:
+        raise BrokenPicture("the picture is damaged") from error
+    _refuse_polyglots(data)
+    limit = max_pixels if opened.format in JPEG_FORMATS else min(max_pixels, MAX_UNREDUCED_PIXELS)
+    _check_size(opened.size, limit)
+    if opened.format in JPEG_FORMATS:
+        bombs.check_scans(data)
+    elif opened.format == "AVIF":
+        bombs.check_avif_frames(data, limit)
+    if opened.mode == "F":
+        raise NotAPicture("floating point pixels have no defined range")
+    return opened
+
+
+def _open_dicom(data: bytes, max_pixels: int) -> Image.Image:
+    _refuse_polyglots(data)
+    header = dicom.read_header(data)
+    limit = max_pixels if header.is_reduced else min(max_pixels, MAX_UNREDUCED_PIXELS)
+    _check_size((header.columns, header.rows), min(limit, dicom.MAX_JPEG_2000_PIXELS) if header.is_jpeg_2000 else limit)
+    return dicom.open_first_frame(header)
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise PictureTooLarge(width * height, max_pixels)
+    if min(width, height) < MIN_EDGE:
+        raise PictureTooSmall(width, height, MIN_EDGE)
+
+
+def _refuse_polyglots(data: bytes) -> None:
+    """What a picture's end is followed by is nobody's business, unless it makes the file something else as well.
+
+    Telephones append videos (motion photos) and further pictures; those files are pictures and nothing else.
+    """
+    front = data[:FRONT_BYTES].lower()
+    if any(mark in front for mark in _FRONT_MARKS):
+        raise Polyglot("the file is a picture and a document or script at once")
+    if _ends_as_zip(data):
+        raise Polyglot("the file is a picture and an archive at once")
+
+
+def _ends_as_zip(data: bytes) -> bool:
+    """Whether a reader of ZIP finds a list of entries at the end (APPNOTE 6.3.10, 4.3.16).
+
+    Four bytes alone would be found in one of 65,000 large pictures by chance; that the list is where they say is no chance.
+    """
+    start = max(0, len(data) - _ZIP_END_BYTES - _ZIP_MAX_COMMENT_BYTES)
+    end = data.find(_ZIP_END, start)
+    while end >= 0:
+        entries_bytes = int.from_bytes(data[end + 12 : end + 16], "little")
+        entries = end - entries_bytes
+        if entries >= 0 and data.startswith(_ZIP_ENTRY, entries):
+            return True
+        if data.startswith(_ZIP64_LOCATOR, max(0, end - _ZIP64_LOCATOR_BYTES)):
+            return True
+        end = data.find(_ZIP_END, end + 1)
+    return False

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 Stage = Literal["decode", "preprocess", "predict", "decide"]
+BreakerState = Literal["closed", "half_open", "open"]
+BREAKER_STATES: Final[tuple[BreakerState, ...]] = get_args(BreakerState)
 
 # The objective is an answer within two seconds for 95 of 100 pictures; the buckets are dense around it.
 REQUEST_BUCKETS_S: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0)
@@ -55,6 +57,27 @@ SHADOW_DIFFERENCE = Histogram(
     "Distance of the canary's probability of malignant from the answered one.",
     ["canary_version"],
     buckets=DIFFERENCE_BUCKETS,
+)
+ADMISSIONS = Counter(
+    "dermserve_gateway_admissions",
+    "Pictures by what admission control did: admitted, full (refused unread), late (refused after waiting).",
+    ["result"],
+)
+# Gauges add up over the processes that live.
+PICTURES = Gauge(
+    "dermserve_gateway_pictures",
+    "Pictures that are present (from before their upload is read), that wait, and that are at work.",
+    ["state"],
+    multiprocess_mode="livesum",
+)
+RETRIES = Counter(
+    "dermserve_gateway_retries", "Calls to repeat to the model server: sent, or refused by the budget.", ["channel", "result"]
+)
+BREAKERS = Gauge(
+    "dermserve_gateway_breakers",
+    "Processes whose circuit breaker is in this state.",
+    ["channel", "state"],
+    multiprocess_mode="livesum",
 )
 PROBLEMS = Counter("dermserve_gateway_problems", "Problem answers by kind.", ["problem"])
 

@@ -43,10 +43,11 @@ class OpenInferencePredictor:
             credentials: of TLS; None for plain text.
         """
         self._timeout_s = timeout_s
-        self._channel = ModelChannel(target, credentials)
+        self._channel = ModelChannel(target, credentials, MODEL_NAME)
         self._infer = self._channel.method(INFER_METHOD, wire.ModelInferResponse)
-        self._ready = self._channel.method(READY_METHOD, wire.ModelReadyResponse)
-        self._known = KnownMetadata(lambda version: self._ask_metadata(str(version), timeout_s))
+        self._probe = self._channel.method(INFER_METHOD, wire.ModelInferResponse, is_probe=True)
+        self._ready = self._channel.method(READY_METHOD, wire.ModelReadyResponse, is_probe=True)
+        self._known = KnownMetadata(lambda version: _read_metadata(self._infer(_metadata_request(str(version)), timeout_s)))
 
     def close(self) -> None:
         """Close the channel."""
@@ -76,28 +77,31 @@ class OpenInferencePredictor:
     def live_metadata(self, timeout_s: float | None = None) -> ModelMetadata:
         """See `gateway.predictor.Predictor`."""
         timeout_s = timeout_s or self._timeout_s
-        metadata = self._ask_metadata("", timeout_s)
+        metadata = _read_metadata(self._probe(_metadata_request(""), timeout_s))
         # The two models of a version load one after the other.
         version = str(metadata.version)
         if not self._ready(wire.ModelReadyRequest(name=MODEL_NAME, version=version), timeout_s).ready:
             raise ModelServerUnavailable(f"version {version} has its metadata loaded, but not its model")
         return metadata
 
-    def _ask_metadata(self, version: str, timeout_s: float) -> ModelMetadata:
-        request = wire.ModelInferRequest(
-            model_name=METADATA_MODEL,
-            model_version=version,
-            inputs=[wire.InferTensor(name=SCHEMA_VERSION_INPUT, datatype="INT32", shape=[1])],
-            raw_input_contents=[np.array([SCHEMA_VERSION], "<i4").tobytes()],
-        )
-        response = self._infer(request, timeout_s)
-        try:
-            metadata = ModelMetadata.from_json(_document(response))
-        except MetadataError as error:
-            raise InvalidModelAnswer(str(error)) from error
-        if metadata.version != _version(response):
-            raise InvalidModelAnswer(f"version {response.model_version} carries the metadata of version {metadata.version}")
-        return metadata
+
+def _metadata_request(version: str) -> wire.ModelInferRequest:
+    return wire.ModelInferRequest(
+        model_name=METADATA_MODEL,
+        model_version=version,
+        inputs=[wire.InferTensor(name=SCHEMA_VERSION_INPUT, datatype="INT32", shape=[1])],
+        raw_input_contents=[np.array([SCHEMA_VERSION], "<i4").tobytes()],
+    )
+
+
+def _read_metadata(response: wire.ModelInferResponse) -> ModelMetadata:
+    try:
+        metadata = ModelMetadata.from_json(_document(response))
+    except MetadataError as error:
+        raise InvalidModelAnswer(str(error)) from error
+    if metadata.version != _version(response):
+        raise InvalidModelAnswer(f"version {response.model_version} carries the metadata of version {metadata.version}")
+    return metadata
 
 
 def _version(response: wire.ModelInferResponse) -> int:

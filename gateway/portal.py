@@ -10,6 +10,7 @@ from flask import Blueprint, Flask, Response, g, make_response, redirect, render
 from flask_babel import Babel, format_percent, get_locale
 
 from gateway import logs
+from gateway.admission import Admission
 from gateway.classify import Classifier
 from gateway.errors import NoConsent, NoPicture, PredictionError
 from gateway.images import MAX_UNREDUCED_PIXELS, MIN_EDGE
@@ -33,6 +34,9 @@ FRAGMENT_HEADER: Final = "X-Fragment"
 _LIVE_MODEL_AGE_S: Final = 30.0
 _LIVE_MODEL_TIMEOUT_S: Final = 0.5
 """Nobody waits longer for a footer."""
+
+_MODEL_PAGE_TIMEOUT_S: Final = 2.0
+"""The objective of an answer. Pages share few threads with the probes (gunicorn.conf.py): none may be held for long."""
 
 _PERCENT: Final = "#,##0.0%"
 _PROBABILITY_EDGE: Final = 0.001
@@ -79,7 +83,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.filters |= {"percent": _percent, "probability": _probability}
 
 
-def blueprint(classifier: Classifier, predictor: Predictor, settings: Settings) -> Blueprint:
+def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor, settings: Settings) -> Blueprint:
     """Routes /, /check, /model and /language."""
     portal = Blueprint("portal", __name__)
     live = LiveModel(predictor)
@@ -113,18 +117,20 @@ def blueprint(classifier: Classifier, predictor: Predictor, settings: Settings) 
     @portal.post("/check")
     def classify() -> Response:
         """The result: a page, or the fragment of it that the script asks for."""
-        upload = request.files.get("file")
-        if not request.form.get("consent"):
-            raise NoConsent("the form was sent without consent")
-        if upload is None:
-            raise NoPicture("the form has no field `file` with a picture")
-        classification = classifier.classify(upload.read(), g.request_id)
+        # Before the first look at the form, which reads the upload.
+        with admission.place():
+            upload = request.files.get("file")
+            if not request.form.get("consent"):
+                raise NoConsent("the form was sent without consent")
+            if upload is None:
+                raise NoPicture("the form has no field `file` with a picture")
+            classification = classifier.classify(upload.read(), g.request_id)
         return _page("result", 200, classification=classification, now=datetime.datetime.now(datetime.UTC))
 
     @portal.get("/model")
     def model() -> str:
         """Everything that is known of the version that answers now."""
-        return render_template("model.html", metadata=predictor.live_metadata())
+        return render_template("model.html", metadata=predictor.live_metadata(_MODEL_PAGE_TIMEOUT_S))
 
     portal.add_url_rule("/language", "language", _choose_language, methods=["POST"])
     return portal

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 from gateway.errors import (
     BrokenPicture,
     GatewayError,
+    GatewayOverloaded,
     InvalidModelAnswer,
     ModelServerOverloaded,
     ModelServerTimeout,
@@ -20,7 +21,8 @@ from gateway.errors import (
     PictureError,
     PictureTooLarge,
     PictureTooSmall,
-    PredictionError,
+    Polyglot,
+    Stopping,
     UploadTooLarge,
 )
 
@@ -46,16 +48,22 @@ class Problem:
     retry_after_s: int | None = None
 
 
+_OVERLOADED: Final = Problem("overloaded", 503, "Too many requests at once", retry_after_s=RETRY_AFTER_S)
+
 TABLE: Final[dict[type[GatewayError], Problem]] = {
     NoPicture: Problem("no-picture", 400, "No picture was sent"),
     NoConsent: Problem("no-consent", 422, "Consent was not given"),
     NotAPicture: Problem("not-a-picture", 415, "The file is not a picture in a format we read"),
     BrokenPicture: Problem("broken-picture", 422, "The picture is damaged or not complete"),
+    Polyglot: Problem("polyglot", 415, "The file is a picture and another kind of file at once"),
     UploadTooLarge: Problem("upload-too-large", 413, "The upload is too large"),
     PictureTooLarge: Problem("picture-too-large", 413, "The picture has too many pixels"),
     PictureTooSmall: Problem("picture-too-small", 422, "The picture is too small"),
     ModelServerUnavailable: Problem("model-unavailable", 503, "No model is available", retry_after_s=RETRY_AFTER_S),
-    ModelServerOverloaded: Problem("overloaded", 503, "Too many requests at once", retry_after_s=RETRY_AFTER_S),
+    # Which of the two it was, is no concern of the client; the metrics tell.
+    GatewayOverloaded: _OVERLOADED,
+    ModelServerOverloaded: _OVERLOADED,
+    Stopping: Problem("stopping", 503, "This process stops", retry_after_s=RETRY_AFTER_S),
     ModelServerTimeout: Problem("model-timeout", 504, "The model did not answer in time"),
     InvalidModelAnswer: Problem("invalid-model-answer", 503, "The model's answer cannot be shown"),
 }
@@ -77,7 +85,7 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, PictureError):
         entry = TABLE[type(error)]
         return Problem(entry.slug, entry.status, entry.title, str(error), entry.retry_after_s)
-    if isinstance(error, PredictionError):
+    if isinstance(error, GatewayError):
         return TABLE[type(error)]
     if isinstance(error, HTTPException) and error.code in _BY_STATUS:
         return _BY_STATUS[error.code]

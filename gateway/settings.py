@@ -11,6 +11,15 @@ PREFIX: Final = "GATEWAY_"
 TENSORFLOW_SERVING: Final = "tensorflow-serving"
 OPEN_INFERENCE: Final = "open-inference"
 
+CALLS: Final = 3
+"""Predict timeouts that a picture may take: two halves for a canary that fails, the answer, and the metadata of its version."""
+
+MAX_WAIT_S: Final = 1.0
+"""Half the objective of two seconds for an answer: whoever has waited longer is better off with a refusal now."""
+
+IS_STOPPING: Final = "IS_STOPPING"
+"""No setting, but in the application's config: gunicorn.conf.py notes there that the process was told to stop."""
+
 
 class SettingsError(ValueError):
     """The environment is not a valid configuration; the text names every problem."""
@@ -23,7 +32,8 @@ class Settings:
     Attributes:
         bind: host:port of the HTTP server.
         workers: gunicorn processes.
-        threads: requests a worker handles at a time.
+        threads: pictures a worker works on at a time; its other threads are for those that wait, and for pages and probes.
+        max_waiting: pictures that may be present in a worker beside them: being uploaded, or waiting for their turn.
         model_server: gRPC target, host:port or dns:///name:port.
         model_server_protocol: what it speaks, tensorflow-serving or open-inference.
         model_server_ca: PEM file of the authority that has signed the model server's certificate; empty for plain text.
@@ -32,7 +42,8 @@ class Settings:
         canary_share: of pictures that the version labelled canary answers, 0 to 1.
         shadow_share: of the others that it is shown as well, without a say in the answer, 0 to 1.
         predict_timeout_s: deadline of one call to the model server, its retry included.
-        request_budget_s: what a stopping process gives its requests; the calls for one picture fit into it.
+        request_budget_s: for one picture, from the last byte of its upload on; also what a stopping process gives its requests.
+        drain_s: how long a process that was told to stop goes on taking requests, while its readiness already fails.
         worker_timeout_s: a worker that hangs for so long is replaced.
         max_upload_bytes: of a whole request body.
         max_picture_pixels: width times height, checked before decoding.
@@ -41,6 +52,7 @@ class Settings:
     bind: str = "127.0.0.1:8000"
     workers: int = 2
     threads: int = 8
+    max_waiting: int = 8
     model_server: str = "127.0.0.1:8500"
     model_server_protocol: str = TENSORFLOW_SERVING
     model_server_ca: str = ""
@@ -51,6 +63,7 @@ class Settings:
     shadow_share: float = 0.0
     predict_timeout_s: float = 6.0
     request_budget_s: float = 20.0
+    drain_s: float = 0.0
     worker_timeout_s: float = 30.0
     max_upload_bytes: int = 20_000_000
     max_picture_pixels: int = 50_000_000
@@ -78,14 +91,25 @@ class Settings:
             raise SettingsError("; ".join(problems))
         return settings
 
+    @property
+    def max_wait_s(self) -> float:
+        """For a picture's turn. The calls must fit in behind it, the rest is shared with decoding."""
+        return min(MAX_WAIT_S, (self.request_budget_s - CALLS * self.predict_timeout_s) / 2)
+
     def _problems(self) -> list[str]:
         shares = ("canary_share", "shadow_share")
+        may_be_zero = (*shares, "max_waiting", "drain_s")
         problems = [
             f"{PREFIX}{field.name.upper()} must be above zero"
             for field in dataclasses.fields(self)
-            if not isinstance(field.default, str) and field.name not in shares and not getattr(self, field.name) > 0
+            if not isinstance(field.default, str) and field.name not in may_be_zero and not getattr(self, field.name) > 0
         ]
         problems += [f"{PREFIX}{name.upper()} is not from 0 to 1" for name in shares if not 0 <= getattr(self, name) <= 1]
+        problems += [
+            f"{PREFIX}{name.upper()} must not be below zero"
+            for name in ("max_waiting", "drain_s")
+            if not getattr(self, name) >= 0
+        ]
         if not re.fullmatch(r".+:\d{1,5}", self.bind):
             problems.append(f"{PREFIX}BIND is not host:port: {self.bind!r}")
         if self.model_server_protocol not in (TENSORFLOW_SERVING, OPEN_INFERENCE):
@@ -97,9 +121,9 @@ class Settings:
                 if getattr(self, name) != getattr(Settings, name)
             ]
         # Whoever waits must outlive whom it waits for, or the reason of a failure is lost. The first picture that a version
-        # answers costs two calls: the second one asks for its metadata. A canary that failed took two calls of half the time.
-        if not self.worker_timeout_s > self.request_budget_s > 3 * self.predict_timeout_s:
+        # answers costs two calls: the second one asks for its metadata (CALLS).
+        if not self.worker_timeout_s > self.request_budget_s > CALLS * self.predict_timeout_s:
             problems.append(
-                f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > 3 x {PREFIX}PREDICT_TIMEOUT_S does not hold"
+                f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > {CALLS} x {PREFIX}PREDICT_TIMEOUT_S does not hold"
             )
         return problems

@@ -28,9 +28,10 @@ class TFServingPredictor:
         """
         self._label = label
         self._timeout_s = timeout_s
-        self._channel = ModelChannel(target, credentials)
+        self._channel = ModelChannel(target, credentials, label)
         self._predict = self._channel.method(PREDICT_METHOD, wire.PredictResponse)
-        self._known = KnownMetadata(lambda version: self._ask_metadata(metadata_request(version=version), timeout_s))
+        self._probe = self._channel.method(PREDICT_METHOD, wire.PredictResponse, is_probe=True)
+        self._known = KnownMetadata(lambda version: _read_metadata(self._predict(metadata_request(version=version), timeout_s)))
 
     def close(self) -> None:
         """Close the channel."""
@@ -47,13 +48,14 @@ class TFServingPredictor:
 
     def live_metadata(self, timeout_s: float | None = None) -> ModelMetadata:
         """See `gateway.predictor.Predictor`."""
-        return self._ask_metadata(metadata_request(label=self._label), timeout_s or self._timeout_s)
+        return _read_metadata(self._probe(metadata_request(label=self._label), timeout_s or self._timeout_s))
 
-    def _ask_metadata(self, request: wire.PredictRequest, timeout_s: float) -> ModelMetadata:
-        try:
-            return read_metadata_response(self._predict(request, timeout_s))
-        except MetadataError as error:
-            raise InvalidModelAnswer(str(error)) from error
+
+def _read_metadata(response: wire.PredictResponse) -> ModelMetadata:
+    try:
+        return read_metadata_response(response)
+    except MetadataError as error:
+        raise InvalidModelAnswer(str(error)) from error
 
 
 def _read_response(response: wire.PredictResponse) -> Prediction:

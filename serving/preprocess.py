@@ -30,6 +30,10 @@ DAMAGE: Final = (
 """What Pillow's parsers raise on damaged bytes; a fuzz test feeds them."""
 
 
+JPEG_FORMATS: Final = ("JPEG", "MPO")
+"""Pillow's names: a JPEG with further pictures behind its end (CIPA DC-007), as many telephones write it, is an MPO there."""
+
+
 def to_rgb(opened: Image.Image) -> Image.Image:
     """Decode an opened picture: upright, in sRGB as far as its profile tells, transparent parts white, without its metadata.
 
@@ -44,7 +48,7 @@ def to_rgb(opened: Image.Image) -> Image.Image:
     """
     if opened.mode == "F":
         raise ValueError("floating point pixels have no defined range")
-    if opened.format == "JPEG":
+    if opened.format in JPEG_FORMATS:
         # The decoder halves the scale as long as both edges stay at twice the model's: 12 megapixels cost what 1 does.
         opened.draft("RGB", (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
     opened.load()

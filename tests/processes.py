@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
 ROOT = Path(__file__).parent.parent
 READY_TIMEOUT_S = 90.0
+
+MODEL_SERVERS = {"embedded": [sys.executable, "-m", "serving.embedded"]}
+"""Programs that a test can start as a model server: ours, and the real one where it is on the PATH."""
+if shutil.which("tensorflow_model_server"):
+    MODEL_SERVERS["real"] = ["tensorflow_model_server"]
 
 
 class Program:
@@ -99,7 +108,8 @@ def model_server_from(
     if batching:
         command += ["--enable_batching=true", f"--batching_parameters_file={batching}"]
     with running([*command, *flags], folder / "model-server.log") as started:
-        started.wait_for(lambda: "Exporting HTTP/REST API" in started.output)
+        # The port that opens last. The real server also says so, but to a log that `running` keeps quiet.
+        started.wait_for(lambda: is_listening(rest_port))
         yield started, port, rest_port
 
 
@@ -116,12 +126,53 @@ def gateway(model_port: int, folder: Path, **settings: str) -> Iterator[tuple[Pr
         yield program, address[1]
 
 
+def post_picture(
+    address: str, data: bytes, path: str = "/api/v1/classifications", timeout_s: float = 60.0
+) -> requests.Response:
+    """On a connection of its own. The form's fields are those of the page; the API ignores the one it does not know."""
+    form = {"data": {"consent": "yes"}, "files": {"file": ("x.png", data)}}
+    return requests.post(f"{address}{path}", timeout=timeout_s, **form)
+
+
+def read_metrics(address: str) -> dict[tuple[str, ...], float]:
+    """Values of a gateway, by the name without its prefix and the labels' values."""
+    families = text_string_to_metric_families(requests.get(f"{address}/metrics", timeout=30).text)
+    return {
+        (sample.name.removeprefix("dermserve_gateway_"), *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+@contextmanager
+def paced_server(folder: Path, slots: int, seconds: float) -> Iterator[tuple[Program, int]]:
+    """A model server that answers `slots` pictures at a time, each after so many seconds. Gives the program and its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.paced_server", str(port), str(slots), str(seconds)]
+    with running(command, folder / "paced-server.log") as program:
+        program.wait_for(lambda: is_listening(port))
+        yield program, port
+
+
 def _is_ready(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"{address}/health/live", timeout=5):
             return True
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        client.settimeout(5)
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, f"not so after {timeout_s} s"
+        time.sleep(0.05)
 
 
 def free_port() -> int:

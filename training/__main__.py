@@ -1,4 +1,4 @@
-"""`python -m training fetch|train|calibrate|export|evaluate|unseen|robustness|parity|report`."""
+"""`python -m training fetch|quality|train|calibrate|export|evaluate|unseen|robustness|parity|report`."""
 
 import argparse
 import dataclasses
@@ -8,11 +8,13 @@ from typing import get_args
 
 from training.calibrate import calibrate
 from training.config import PRESETS
+from training.data import load_examples
 from training.distribution import Strategy
 from training.evaluate import evaluate, format_scores, load_metadata, load_predict_fn
 from training.export import export
 from training.fetch import FetchError, fetch
 from training.parity import format_parity, parity
+from training.quality import format_quality
 from training.report import report
 from training.robustness import robustness
 from training.train import train
@@ -71,6 +73,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
     "fetch": _fetch,
+    "quality": lambda arguments: print(format_quality(load_examples(arguments.data))),
     "train": _train,
     "calibrate": lambda arguments: calibrate(arguments.run),
     "export": _export,
@@ -89,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("fetch", help="download pictures of the ISIC archive (needs isic-cli)")
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--limit", type=int, default=6000, help="pictures a class")
+
+    command = commands.add_parser("quality", help="print what the thresholds of the quality warnings are chosen by")
+    command.add_argument("--data", type=Path, required=True)
 
     command = commands.add_parser("train", help="train a preset; run again to resume")
     command.add_argument("--preset", choices=PRESETS, required=True)

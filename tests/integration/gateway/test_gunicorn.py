@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from tests import processes
 from tests.pictures import encode, paint, textured
 
 MAX_RESIDENT_BYTES = 100_000_000
+CLOSED = ("breakers", "stable", "closed")
+"""As many processes as are up have it in the metrics."""
 
 
 def classify(address, data, **headers):
@@ -38,6 +41,7 @@ def test_the_whole_way_gives_what_was_painted(stack, outcome):
 
 def test_totals_add_up_over_workers(tiny_server, tmp_path):
     with processes.gateway(tiny_server[0], tmp_path, GATEWAY_WORKERS="2") as (program, address):
+        program.wait_for(lambda: processes.read_metrics(address).get(CLOSED) == 2)
         with ThreadPoolExecutor(8) as pool:
             assert all(answer.ok for answer in pool.map(lambda _: classify(address, paint("malignant")), range(40)))
 
@@ -53,7 +57,24 @@ def test_totals_add_up_over_workers(tiny_server, tmp_path):
     assert samples["dermserve_gateway_request_seconds_count", route] == 40
     for stage in ("decode", "preprocess", "predict", "decide"):
         assert samples["dermserve_gateway_stage_seconds_count", ("stage", stage)] == 40
+    assert samples["dermserve_gateway_admissions_total", ("result", "admitted")] == 40
+    assert samples["dermserve_gateway_pictures", ("state", "present")] == 0
+    # Two processes, each with two channels.
+    for label in ("stable", "canary"):
+        for state, processes_in_it in (("closed", 2), ("half_open", 0), ("open", 0)):
+            assert samples["dermserve_gateway_breakers", ("channel", label), ("state", state)] == processes_in_it
     assert program.process.returncode == 0
+
+
+def test_a_worker_that_is_gone_counts_no_longer(tiny_server, tmp_path):
+    with processes.gateway(tiny_server[0], tmp_path, GATEWAY_WORKERS="2") as (program, address):
+        program.wait_for(lambda: processes.read_metrics(address).get(CLOSED) == 2)
+        master = program.process.pid
+        first = Path(f"/proc/{master}/task/{master}/children").read_text().split()[0]
+        os.kill(int(first), signal.SIGKILL)
+
+        program.wait_for(lambda: str(first) not in Path(f"/proc/{master}/task/{master}/children").read_text().split())
+        program.wait_for(lambda: processes.read_metrics(address).get(CLOSED) == 2)
 
 
 def test_workers_are_small_and_hold_no_tensorflow(tiny_server, tmp_path):

@@ -7,13 +7,23 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
-from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServerTimeout, ModelServerUnavailable
+from gateway import deadline
+from gateway.breaker import FAILURES
+from gateway.errors import (
+    InvalidModelAnswer,
+    ModelServerOverloaded,
+    ModelServerTimeout,
+    ModelServerUnavailable,
+    PredictionError,
+)
+from gateway.model_channel import RETRY_BURST, RETRY_SHARE
 from gateway.tfserving import TFServingPredictor
 from serving.channel import PREDICT_METHOD
 from serving.wire import prediction_pb2 as wire
 from tests.metadata import METADATA
-from tests.processes import free_port
+from tests.processes import free_port, wait_until
 
 IMAGE = np.zeros((224, 224, 3), np.uint8)
 QUEUE_FULL = "The batch scheduling queue to which this task was submitted is full; currently 4 batches enqueued and ..."
@@ -47,10 +57,12 @@ class ModelServer:
     def __init__(self):
         self.steps = [answer()]
         self.requests = []
+        self.left_s = []
         self.release = threading.Event()
 
     def predict(self, request, context):
         self.requests.append(request)
+        self.left_s.append(context.time_remaining())
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         if step == "hang":
             self.release.wait(10)
@@ -69,6 +81,7 @@ def serving(behaviour, port=0):
     running.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {name: method})])
     behaviour.port = running.add_insecure_port(f"127.0.0.1:{port}")
     running.start()
+    behaviour.stop = lambda: running.stop(0).wait()
     yield behaviour
     behaviour.release.set()
     running.stop(0).wait()
@@ -82,9 +95,8 @@ def server():
 
 @pytest.fixture
 def predictor(server):
-    opened = TFServingPredictor(f"127.0.0.1:{server.port}", "stable", timeout_s=2.0)
-    yield opened
-    opened.close()
+    """Not closed: the thread with which gRPC watches a channel complains about that right after retries. It ends by itself."""
+    return TFServingPredictor(f"127.0.0.1:{server.port}", "stable", timeout_s=2.0)
 
 
 def test_one_picture_is_sent_as_bytes_to_the_labelled_version(server, predictor):
@@ -222,3 +234,147 @@ def test_readiness_asks_every_time(server, predictor):
     predictor.live_metadata()
 
     assert [request.model_spec.version_label for request in server.requests] == ["stable", "stable"]
+
+
+def test_a_call_gets_no_more_than_what_is_left_of_the_request(server, predictor):
+    """Its retry included, and the call for metadata."""
+    server.steps = [(grpc.StatusCode.UNAVAILABLE, "restarting"), answer(), metadata_answer(METADATA.to_json())]
+
+    with deadline.within(0.9):
+        predictor.predict(IMAGE)
+        predictor.metadata(1)
+
+    assert len(server.left_s) == 3
+    assert all(0 < left_s < 1 for left_s in server.left_s)
+
+
+def test_a_request_whose_time_is_over_asks_nothing(server, predictor):
+    with deadline.within(0.0), pytest.raises(ModelServerTimeout):
+        predictor.predict(IMAGE)
+
+    assert not server.requests
+
+
+def attempt(predictor):
+    """The kind of failure, or None."""
+    try:
+        predictor.predict(IMAGE)
+    except PredictionError as error:
+        return type(error)
+    return None
+
+
+def retried(result):
+    labels = {"channel": "stable", "result": result}
+    return REGISTRY.get_sample_value("dermserve_gateway_retries_total", labels) or 0.0
+
+
+def state_of(label):
+    """Of the circuit breaker of the channel that asks for a label. The newest one counts."""
+    names = ("closed", "half_open", "open")
+    values = [REGISTRY.get_sample_value("dermserve_gateway_breakers", {"channel": label, "state": name}) for name in names]
+    return names[values.index(1.0)]
+
+
+@pytest.mark.parametrize("step", [(grpc.StatusCode.UNAVAILABLE, "away"), "hang"])
+def test_a_server_that_does_not_answer_is_asked_no_more_until_one_picture_finds_it_again(server, step):
+    server.steps = [step]
+    predictor = TFServingPredictor(f"127.0.0.1:{server.port}", "stable", timeout_s=0.2)
+    for _ in range(FAILURES):
+        assert attempt(predictor) in (ModelServerUnavailable, ModelServerTimeout)
+    asked = len(server.requests)
+
+    assert [attempt(predictor) for _ in range(20)] == [ModelServerUnavailable] * 20
+    assert len(server.requests) == asked
+    assert state_of("stable") == "open"
+
+    server.release.set()
+    server.steps = [metadata_answer(METADATA.to_json())]
+    # Readiness says what is so now, and that is not a picture's answer.
+    assert predictor.live_metadata() == METADATA
+    assert state_of("stable") == "open"
+    server.steps = [answer()]
+    wait_until(lambda: attempt(predictor) is None)
+    assert state_of("stable") == "closed"
+
+
+def test_probes_of_a_server_that_is_away_open_nothing(server, predictor):
+    server.steps = [(grpc.StatusCode.UNAVAILABLE, "away")]
+    for _ in range(2 * FAILURES):
+        with pytest.raises(ModelServerUnavailable):
+            predictor.live_metadata()
+    server.steps = [(grpc.StatusCode.UNAVAILABLE, "away"), answer()]
+
+    # Nor do they use up what pictures may repeat.
+    assert attempt(predictor) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, "x"),
+        (grpc.StatusCode.NOT_FOUND, "x"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "x"),
+        (grpc.StatusCode.UNAVAILABLE, QUEUE_FULL),
+    ],
+)
+def test_a_server_that_refuses_is_there(server, predictor, code, text):
+    server.steps = [(code, text)]
+    for _ in range(3 * FAILURES):
+        attempt(predictor)
+
+    assert len(server.requests) == 3 * FAILURES
+    assert state_of("stable") == "closed"
+
+
+def test_calls_that_were_given_too_little_time_open_nothing(server, predictor):
+    server.steps = ["hang"]
+    for _ in range(2 * FAILURES):
+        with deadline.within(0.05):
+            assert attempt(predictor) is ModelServerTimeout
+
+    assert state_of("stable") == "closed"
+
+
+def test_a_canary_that_is_ill_has_a_breaker_of_its_own(server, predictor):
+    canary = TFServingPredictor(f"127.0.0.1:{server.port}", "canary", timeout_s=2.0)
+    server.steps = [(grpc.StatusCode.UNAVAILABLE, "away")]
+    for _ in range(FAILURES):
+        attempt(canary)
+    server.steps = [answer()]
+
+    assert (state_of("canary"), state_of("stable")) == ("open", "closed")
+    assert attempt(predictor) is None
+
+
+def test_no_more_than_a_tenth_of_the_calls_is_repeated(server, predictor):
+    """Every second request fails, so that the breaker stays closed."""
+    calls = 60
+    flaky = (grpc.StatusCode.UNAVAILABLE, "ill")
+    server.steps = [flaky, answer()] * calls
+
+    before = {result: retried(result) for result in ("sent", "refused")}
+    failures = [attempt(predictor) for _ in range(calls)]
+
+    retries = len(server.requests) - calls
+    assert retried("sent") - before["sent"] == retries
+    assert retried("refused") - before["refused"] == failures.count(ModelServerUnavailable)
+    assert RETRY_BURST <= retries <= RETRY_BURST + RETRY_SHARE * calls
+    assert ModelServerUnavailable in failures
+
+
+@pytest.mark.parametrize("illness", ["dead", "hanging"])
+def test_one_bad_replica_of_two_opens_nothing(illness):
+    # A port each of its own: a stopped one is refused, not taken over.
+    with serving(ModelServer()) as good, serving(ModelServer()) as bad:
+        predictor = TFServingPredictor(f"ipv4:127.0.0.1:{good.port},127.0.0.1:{bad.port}", "stable", timeout_s=0.4)
+        wait_until(lambda: attempt(predictor) is None and bad.requests and good.requests)
+        if illness == "dead":
+            bad.stop()
+        bad.steps = ["hang"]
+        with ThreadPoolExecutor(8) as pool:
+            failures = list(pool.map(lambda _: attempt(predictor), range(60)))
+
+        assert state_of("stable") == "closed"
+        assert ModelServerUnavailable not in failures
+        assert failures.count(None) >= 30

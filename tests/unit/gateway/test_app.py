@@ -1,5 +1,8 @@
 import io
 import json
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -7,12 +10,14 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from urllib3 import encode_multipart_formdata
 
+from gateway import deadline
 from gateway.app import create_app
 from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServerTimeout, ModelServerUnavailable
 from gateway.predictor import Prediction
-from gateway.settings import Settings
+from gateway.settings import IS_STOPPING, Settings
 from tests.metadata import METADATA
 from tests.pictures import paint
+from tests.processes import wait_until
 
 
 class FixedPredictor:
@@ -232,6 +237,65 @@ def test_readiness_follows_the_model_and_liveness_does_not():
     assert client().get("/health/ready").get_json() == {"status": "ready", "model": {"name": "lesion", "version": 1}}
     assert broken.get("/health/ready").status_code == 503
     assert broken.get("/health/live").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api/v1/classifications", "/check"])
+def test_without_a_place_an_upload_is_refused_before_it_is_read(path):
+    class Body(io.BytesIO):
+        def read(self, *_):
+            pytest.fail("the upload was read")
+
+        readline = readinto = read
+
+    release = threading.Event()
+
+    class Slow(FixedPredictor):
+        def predict(self, image):
+            release.wait(30)
+            return super().predict(image)
+
+    app = create_app(Settings(threads=1, max_waiting=0), Slow())
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, app.test_client(), paint())
+        wait_until(lambda: REGISTRY.get_sample_value("dermserve_gateway_pictures", {"state": "at_work"}))
+        body = Body(b"x" * 1000)
+        refused = app.test_client().post(path, input_stream=body, content_type="multipart/form-data; boundary=x")
+        release.set()
+        assert first.result().status_code == 200
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+    assert "text/html" in refused.content_type or refused.get_json(force=True)["type"] == "/problems/overloaded"
+    assert post(app.test_client(), paint()).status_code == 200
+
+
+def test_each_step_gets_what_is_left_of_the_budget():
+    left = {}
+
+    class Asked(FixedPredictor):
+        def predict(self, image):
+            left["predict"] = deadline.remaining_s(math.inf)
+            return super().predict(image)
+
+        def metadata(self, version):
+            left["metadata"] = deadline.remaining_s(math.inf)
+            return super().metadata(version)
+
+    settings = Settings(request_budget_s=7.0, predict_timeout_s=1.0)
+
+    assert post(create_app(settings, Asked()).test_client(), paint()).status_code == 200
+    assert 7.0 > left["predict"] > left["metadata"] > 0
+    assert deadline.remaining_s(math.inf) == math.inf
+
+
+def test_a_process_that_stops_is_not_ready_and_answers():
+    caller = client()
+    caller.application.config[IS_STOPPING] = True
+
+    ready = caller.get("/health/ready")
+
+    assert (ready.status_code, ready.get_json(force=True)["type"]) == (503, "/problems/stopping")
+    assert caller.get("/health/live").status_code == 200
+    assert post(caller, paint()).status_code == 200
 
 
 def test_uploads_over_the_spool_limit_stay_in_memory(monkeypatch, tmp_path):

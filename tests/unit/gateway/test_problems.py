@@ -14,8 +14,8 @@ def concrete(root):
 
 def test_every_exception_has_a_problem_and_every_problem_its_own_name():
     assert set(TABLE) == set(concrete(GatewayError))
-    slugs = [problem.slug for problem in TABLE.values()]
-    assert len(set(slugs)) == len(slugs)
+    problems = set(TABLE.values())
+    assert len({problem.slug for problem in problems}) == len(problems)
 
 
 def test_the_tree_in_the_docstring_is_the_tree():

@@ -30,7 +30,7 @@ export class Picker {
     if (!this.picture) return "no-picture";
     if (this.picture.size > Number(this.#form.dataset.maxBytes)) return "upload-too-large";
     // The browser goes by the name; where it does not know, the server looks at the bytes.
-    return this.picture.type && !this.picture.type.startsWith("image/") ? "not-a-picture" : undefined;
+    return /^(image\/|application\/dicom$|$)/.test(this.picture.type) ? undefined : "not-a-picture";
   }
 
   /** Forgets the picture. */
