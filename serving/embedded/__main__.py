@@ -37,8 +37,9 @@ def main() -> int:
     try:
         serve(parse_flags(sys.argv[1:]), stopped)
     except (StartupError, ServingError, OSError, RuntimeError) as error:
-        text = error.message if isinstance(error, ServingError) else str(error)
-        print(f"Failed to start server. Error: {text}", flush=True)
+        # The real server prints a status, which begins with its code; mistakes in flags and files have this one.
+        code = "INVALID_ARGUMENT: " if isinstance(error, StartupError) else ""
+        print(f"Failed to start server. Error: {code}{error}", flush=True)
         return 255
     return 0
 

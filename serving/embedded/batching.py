@@ -80,9 +80,13 @@ class BatchScheduler:
         Raises:
             ServingError: the request cannot be batched, the queue is full, or the server is stopping.
         """
-        rows = self._check(inputs)
+        rows = _count_rows(inputs)
         task = _Task(inputs, rows, deadline, time.monotonic())
         with self._changed:
+            # Also what is refused below, as the real server does.
+            self._metrics.observe(monitoring.INPUT_BATCH_SIZE, rows)
+            if rows > self._parameters.max_batch_size:
+                raise _invalid(f"Task size {rows} is larger than maximum input batch size {self._parameters.max_batch_size}")
             if self._stopping:
                 raise ServingError(grpc.StatusCode.UNAVAILABLE, "the model server is stopping")
             queue = self._queues.setdefault((servable.name, servable.version, signature, outputs), deque())
@@ -101,27 +105,11 @@ class BatchScheduler:
             batch.rows += rows
             batch.closed = batch.rows == self._parameters.max_batch_size
             self._changed.notify()
-        self._metrics.observe(monitoring.INPUT_BATCH_SIZE, rows)
         return task.answer
 
     def _fits(self, batch: _Batch, servable: Servable, rows: int) -> bool:
         # The number alone does not tell: a version may have been unloaded and loaded again, from another folder.
         return not batch.closed and batch.servable is servable and batch.rows + rows <= self._parameters.max_batch_size
-
-    def _check(self, inputs: Tensors) -> int:
-        if not inputs:
-            raise _invalid("Batching Run() must have at least one input tensor")
-        if any(value.ndim == 0 for value in inputs.values()):
-            raise _invalid("Batching Run() input tensors must have at least one dimension")
-        sizes = {value.shape[0] for value in inputs.values()}
-        if len(sizes) > 1:
-            raise _invalid("Batching Run() input tensors must have equal 0th-dimension size")
-        rows: int = sizes.pop()
-        if rows == 0:
-            raise _invalid("a request of no rows cannot be batched")
-        if rows > self._parameters.max_batch_size:
-            raise _invalid(f"Task size {rows} is larger than maximum input batch size {self._parameters.max_batch_size}")
-        return rows
 
     def _work(self) -> None:
         while self._work_once():
@@ -166,6 +154,7 @@ class BatchScheduler:
     def _run(self, batch: _Batch) -> list[Outputs]:
         now = time.monotonic()
         for task in batch.tasks:
+            task.answer.set_running_or_notify_cancel()
             waited = (now - task.enqueued) * 1e6
             self._metrics.observe(monitoring.QUEUING_LATENCY, waited, thread_pool_name=self._parameters.thread_pool_name)
         if all(task.deadline <= now for task in batch.tasks):
@@ -174,8 +163,11 @@ class BatchScheduler:
         inputs = {alias: _join(alias, batch.tasks, size - batch.rows) for alias in batch.tasks[0].inputs}
         self._metrics.observe(monitoring.PROCESSED_BATCH_SIZE, size)
         self._metrics.observe(monitoring.PADDING_SIZE, size - batch.rows, execution_batch_size=str(size))
-        self._metrics.count(monitoring.WRAPPED_RUNS)
-        outputs = batch.servable.run(batch.signature, inputs)
+        try:
+            outputs = batch.servable.run(batch.signature, inputs)
+        finally:
+            # When it is over and whatever became of it, as the real server does.
+            self._metrics.count(monitoring.WRAPPED_RUNS)
         if any(value.ndim == 0 for value in outputs.values()):
             raise _precondition("Batched output tensor has 0 dimensions")
         if any(value.shape[0] != size for value in outputs.values()):
@@ -187,6 +179,20 @@ class BatchScheduler:
             {alias: value[start : start + task.rows] for alias, value in outputs.items()}
             for start, task in zip(starts, batch.tasks, strict=False)
         ]
+
+
+def _count_rows(inputs: Tensors) -> int:
+    if not inputs:
+        raise _invalid("Batching Run() must have at least one input tensor")
+    if any(value.ndim == 0 for value in inputs.values()):
+        raise _invalid("Batching Run() input tensors must have at least one dimension")
+    sizes = {value.shape[0] for value in inputs.values()}
+    if len(sizes) > 1:
+        raise _invalid("Batching Run() input tensors must have equal 0th-dimension size")
+    rows: int = sizes.pop()
+    if rows == 0:
+        raise _invalid("a request of no rows cannot be batched")
+    return rows
 
 
 def _join(alias: str, tasks: list[_Task], padding: int) -> npt.NDArray[Any]:

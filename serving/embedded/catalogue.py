@@ -62,6 +62,11 @@ class Catalogue:
         if self._poller.is_alive():
             self._poller.join()
 
+    def names(self) -> list[str]:
+        """Models that are configured."""
+        with self._changed:
+            return list(self._configs)
+
     def configure(self, configs: Sequence[ModelConfig]) -> list[str]:
         """Serve these models and no others; labels hold at once, versions follow.
 
@@ -235,7 +240,8 @@ class Catalogue:
             if self._flags.enable_model_warmup:
                 servable.warm_up(path, self._metrics)
         except ServingError as failure:
-            error = failure
+            # A new one: the traceback would keep the version in memory, and the process from ending while TensorFlow drops it.
+            error = ServingError(failure.code, failure.message)
         except Exception as failure:  # noqa: BLE001  (a damaged version can raise anything, and the polling must outlive it)
             error = ServingError(grpc.StatusCode.UNKNOWN, f"{type(failure).__name__}: {failure}")
         else:

@@ -1,6 +1,6 @@
 """Configuration files of TensorFlow Serving, read as it reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -57,8 +57,12 @@ def read_model_configs(flags: Flags) -> list[ModelConfig]:
     return validate_models(message.model_config_list.config)
 
 
-def validate_models(configs: Sequence[model_server_config_pb2.ModelConfig]) -> list[ModelConfig]:
+def validate_models(configs: Sequence[model_server_config_pb2.ModelConfig], served: Collection[str] = ()) -> list[ModelConfig]:
     """Check a list of models.
+
+    Args:
+        configs: the list.
+        served: names of the models that the server has now, all of the one platform.
 
     Raises:
         ServingError: INVALID_ARGUMENT with the real server's text.
@@ -73,6 +77,11 @@ def validate_models(configs: Sequence[model_server_config_pb2.ModelConfig]) -> l
             raise _invalid(
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
                 f"model name is {config.name}"
+            )
+        if config.model_platform != PLATFORM and config.name in served:
+            raise _invalid(
+                f"Illegal to change a model's platform. For model {config.name} platform was {PLATFORM} and new platform "
+                f"requested is {config.model_platform}"
             )
         if config.model_platform != PLATFORM:
             raise _invalid(f"Model {config.name} requests unsupported platform {config.model_platform}")

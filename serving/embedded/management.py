@@ -41,7 +41,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore
                     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
                     "supported",
                 )
-            new = self._catalogue.configure(validate_models(request.config.model_config_list.config))
+            configs = validate_models(request.config.model_config_list.config, self._catalogue.names())
+            new = self._catalogue.configure(configs)
             while not self._catalogue.wait_for(new, _LOOK_UP_S, "model(s)"):
                 if not context.is_active():
                     raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")

@@ -2,22 +2,27 @@
 
 import json
 import re
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 import grpc
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
 from serving.embedded.catalogue import Catalogue
 from serving.embedded.management import describe_versions
-from serving.embedded.monitoring import REQUEST_COUNT, Monitoring
+from serving.embedded.monitoring import REQUEST_COUNT, REQUEST_LATENCY, Monitoring
 from serving.embedded.prediction import SIGNATURE_FIELD, describe_signatures
 from serving.embedded.status import HTTP_STATUS, ServingError
 
 _API = re.compile(r"(?i)/v1/.*")
-_STATUS_PATH = re.compile(r"(?i)/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata)?")
-_PREDICT_PATH = re.compile(r"(?i)/v1/models/[^/:]+(?:/versions/\d+|/labels/[^/:]+)?:(?-i:classify|regress|predict)")
+_CHOICE = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_STATUS_PATH = re.compile(rf"(?i)/v1/models(?:/(?P<name>[^/:]+))?{_CHOICE}(?P<metadata>/metadata)?")
+_PREDICT_PATH = re.compile(rf"(?i)/v1/models/(?P<name>[^/:]+){_CHOICE}:(?P<method>classify|regress|predict)")
+_METHODS = {"classify", "regress", "predict"}
+"""Spelt so: the real server's pattern takes `:PREDICT`, and nothing behind it does."""
 _MAX_INT64 = 2**63 - 1
 _JSON = "application/json"
 _SILENCE_S = 30
@@ -40,23 +45,20 @@ def make_rest_server(
             if metrics_path is not None and self.path == metrics_path:
                 self._answer(200, "text/plain", metrics.page())
             else:
-                self._answer(*_answer_get(catalogue, metrics, self.path))
+                self._answer(*_answer_request(catalogue, metrics, self.command, self.path))
 
         def do_POST(self) -> None:
-            self._answer(*_answer_post(self.path))
+            self._answer(*_answer_request(catalogue, metrics, self.command, self.path))
+
+        do_PUT = do_DELETE = do_PATCH = do_POST  # noqa: N815  (the base class looks for these names)
 
         def do_HEAD(self) -> None:
-            status, kind, _ = _refuse("HEAD", self.path)
+            status, kind, _ = _answer_request(catalogue, metrics, self.command, self.path)
             self._answer(status, kind, "")
 
         def do_OPTIONS(self) -> None:
             is_asked_for_a_page = self.headers.get("Origin", "").startswith(("http://", "https://"))
             self._answer(200 if is_asked_for_a_page else 400, _JSON, "")
-
-        def do_PUT(self) -> None:
-            self._answer(*_refuse(self.command, self.path))
-
-        do_DELETE = do_PATCH = do_PUT  # noqa: N815  (the base class looks for these names)
 
         def _answer(self, status: int, kind: str, body: str) -> None:
             encoded = body.encode()
@@ -75,30 +77,46 @@ def make_rest_server(
     return ThreadingHTTPServer((host, port), Handler)
 
 
-def _answer_get(catalogue: Catalogue, metrics: Monitoring, path: str) -> Answer:
-    match = _STATUS_PATH.fullmatch(path)
-    if match is None:
-        return _refuse("GET", path)
-    name, version_text, label, wants_metadata = match.groups()
-    name = unquote(name or "")
+def _answer_request(catalogue: Catalogue, metrics: Monitoring, method: str, path: str) -> Answer:
+    """Answer a request and count it as the real server does: whatever became of it, and its time if all went well."""
+    if not _API.fullmatch(path):
+        return 404, "text/html", "<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
+    started = time.perf_counter()
+    patterns = {"GET": _STATUS_PATH, "POST": _PREDICT_PATH}
+    match = patterns[method].fullmatch(path) if method in patterns else None
+    name = unquote(match["name"] or "") if match else ""
     try:
-        version = int(version_text) if version_text else None
-        if version is not None and version > _MAX_INT64:
-            return 400, _JSON, ""
-        if not name:
-            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "Missing model name in request.")
-        if wants_metadata:
-            message = _metadata(catalogue, name, version, unquote(label or ""))
-        else:
-            message = describe_versions(catalogue, name, version)
+        if match is None or (method == "POST" and match["method"] not in _METHODS):
+            raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"Malformed request: {method} {path}")
+        if method == "POST":
+            raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "the embedded model server answers Predict over gRPC only")
+        message = _describe(catalogue, name, match)
     except ServingError as error:
         metrics.count(REQUEST_COUNT, model_name=name, status=error.code.name)
-        return _error_answer(error)
-    metrics.count(REQUEST_COUNT, model_name=name, status="OK")
+        body = json.dumps({"error": error.message}, indent=4, ensure_ascii=False) if error.message else ""
+        return HTTP_STATUS.get(error.code, 500), _JSON, body
     text = json_format.MessageToJson(
         message, preserving_proto_field_name=True, indent=1, always_print_fields_with_no_presence=True, ensure_ascii=False
     )
+    metrics.count(REQUEST_COUNT, model_name=name, status="OK")
+    elapsed = (time.perf_counter() - started) * 1e6
+    metrics.observe(REQUEST_LATENCY, elapsed, model_name=name, API="", entrypoint="REST")
     return 200, _JSON, f"{text}\n"
+
+
+def _describe(catalogue: Catalogue, name: str, match: re.Match[str]) -> Message:
+    version = int(match["version"]) if match["version"] else None
+    if version is not None and version > _MAX_INT64:
+        # The real server gives up before it writes its text.
+        raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "")
+    if not name:
+        raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, "Missing model name in request.")
+    described: Message
+    if match["metadata"]:
+        described = _metadata(catalogue, name, version, unquote(match["label"] or ""))
+    else:
+        described = describe_versions(catalogue, name, version)
+    return described
 
 
 def _metadata(
@@ -111,20 +129,3 @@ def _metadata(
         spec.version_label = label
     request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_FIELD])
     return describe_signatures(catalogue.resolve(spec), request)
-
-
-def _answer_post(path: str) -> Answer:
-    if not _PREDICT_PATH.fullmatch(path):
-        return _refuse("POST", path)
-    message = "the embedded model server answers Predict over gRPC only"
-    return _error_answer(ServingError(grpc.StatusCode.UNIMPLEMENTED, message))
-
-
-def _refuse(method: str, path: str) -> Answer:
-    if _API.fullmatch(path):
-        return _error_answer(ServingError(grpc.StatusCode.INVALID_ARGUMENT, f"Malformed request: {method} {path}"))
-    return 404, "text/html", "<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>\n"
-
-
-def _error_answer(error: ServingError) -> Answer:
-    return HTTP_STATUS.get(error.code, 500), _JSON, json.dumps({"error": error.message}, indent=4, ensure_ascii=False)

@@ -43,6 +43,13 @@ class Servable:
         """
         self.name = name
         self.version = version
+        if path.is_file():
+            # A file whose name is a number is a version too; the real server finds out when it asks how large it is.
+            raise ServingError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"Error while attempting to reserve resources to load servable {{name: {name} version: {version}}}: "
+                f"{path}; Not a directory",
+            )
         if not (path / "saved_model.pb").is_file():
             raise ServingError(
                 grpc.StatusCode.NOT_FOUND,
@@ -125,7 +132,8 @@ class Servable:
             try:
                 log = prediction_log_pb2.PredictionLog.FromString(record)
             except DecodeError as error:
-                message = f"Failed to parse warmup record: {record!r} from {file}"
+                # As it stands, like the real server; text has to be text, though.
+                message = f"Failed to parse warmup record: {record.decode(errors='replace')} from {file}"
                 raise ServingError(grpc.StatusCode.INVALID_ARGUMENT, message) from error
             kind = log.WhichOneof("log_type")
             if kind == "predict_log":

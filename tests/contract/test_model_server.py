@@ -1,11 +1,10 @@
 """What our stack relies on in a model server, as a table; run against the embedded one and, where there is one, the real one.
 
 TFS_ADDRESS=host:port names a running tensorflow_model_server that serves version 1 of the tiny model as `lesion` with the label
-`stable`; with tensorflow_model_server on the PATH one is started.
+`stable`; with tensorflow_model_server on the PATH one is started. Cases that take a server of their own have their own files.
 """
 
 import os
-import shutil
 
 import grpc
 import numpy as np
@@ -23,8 +22,8 @@ from tensorflow_serving.apis import (
 
 from tests import processes
 
-SERVERS = ["embedded"]
-if "TFS_ADDRESS" in os.environ or shutil.which("tensorflow_model_server"):
+SERVERS = [*processes.MODEL_SERVERS]
+if "TFS_ADDRESS" in os.environ and "real" not in SERVERS:
     SERVERS.append("real")
 
 
@@ -35,9 +34,8 @@ def channel(request, tiny_base, tmp_path_factory):
         with grpc.insecure_channel(os.environ["TFS_ADDRESS"]) as opened:
             yield opened
         return
-    program = ["tensorflow_model_server"] if request.param == "real" else None
     with (
-        processes.model_server(tiny_base, folder, program=program) as (_, port, _rest),
+        processes.model_server(tiny_base, folder, program=processes.MODEL_SERVERS[request.param]) as (_, port, _rest),
         grpc.insecure_channel(f"127.0.0.1:{port}") as opened,
     ):
         yield opened
@@ -70,6 +68,11 @@ CASES = {
     "unknown model": (predict_request(name="other"), "NOT_FOUND", "Servable not found for request: Latest(other)"),
     "unknown version": (predict_request(version=9), "NOT_FOUND", "Servable not found for request: Specific(lesion, 9)"),
     "unknown label": (predict_request(label="beta"), "INVALID_ARGUMENT", "Unrecognized servable version label: beta"),
+    "label of an unknown model": (
+        predict_request(name="other", label="stable"),
+        "INVALID_ARGUMENT",
+        "Unrecognized servable version label: stable",
+    ),
     "unknown signature": (predict_request(signature="x"), "FAILED_PRECONDITION", 'Serving signature key "x" not found.'),
     "no input": (
         predict_request(),
@@ -184,41 +187,48 @@ def test_the_metadata_signature_answers_under_batching(channel):
     assert b'"schema_version": 1' in response.outputs["metadata"].string_val[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "version", "code"),
-    [("lesion", None, "OK"), ("lesion", 1, "OK"), ("lesion", 5, "NOT_FOUND"), ("other", None, "NOT_FOUND")],
-)
-def test_status(channel, name, version, code):
-    request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = name
-    if version:
-        request.model_spec.version.value = version
-    stub = model_service_pb2_grpc.ModelServiceStub(channel)
+@pytest.mark.parametrize("choice", [{}, {"version": {"value": 1}}, {"version_label": "anything"}])
+def test_status_says_what_became_of_a_version_and_passes_over_labels(channel, choice):
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "lesion", **choice})
 
-    if code == "OK":
-        status = stub.GetModelStatus(request, timeout=30).model_version_status[0]
-        assert (status.version, status.state, status.status.error_code) == (1, 30, 0)
-    else:
-        with pytest.raises(grpc.RpcError) as caught:
-            stub.GetModelStatus(request, timeout=30)
-        assert caught.value.code().name == code
+    (status,) = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=30).model_version_status
+
+    assert (status.version, status.state, status.status.error_code) == (1, status.AVAILABLE, 0)
 
 
 @pytest.mark.parametrize(
-    ("fields", "text"),
+    ("spec", "code", "text"),
     [
-        ([], "GetModelMetadataRequest must specify at least one metadata_field"),
-        (["other"], "Metadata field other is not supported"),
+        (None, "INVALID_ARGUMENT", "Missing ModelSpec"),
+        ({"name": "other"}, "NOT_FOUND", "Could not find any versions of model other"),
+        ({"name": "lesion", "version": {"value": 5}}, "NOT_FOUND", "Could not find version 5 of model lesion"),
     ],
 )
-def test_model_metadata_refuses(channel, fields, text):
-    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
-    request.model_spec.name = "lesion"
+def test_status_refuses(channel, spec, code, text):
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=30)
+
+    assert (caught.value.code().name, caught.value.details()) == (code, text)
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "code", "text"),
+    [
+        (None, ["signature_def"], "INVALID_ARGUMENT", "Missing ModelSpec"),
+        ({"name": "other"}, ["signature_def"], "NOT_FOUND", "Servable not found for request: Latest(other)"),
+        ({"name": "lesion"}, [], "INVALID_ARGUMENT", "GetModelMetadataRequest must specify at least one metadata_field"),
+        ({"name": "lesion"}, ["other"], "INVALID_ARGUMENT", "Metadata field other is not supported"),
+    ],
+)
+def test_model_metadata_refuses(channel, spec, fields, code, text):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(model_spec=spec, metadata_field=fields)
 
     with pytest.raises(grpc.RpcError) as caught:
         prediction_service_pb2_grpc.PredictionServiceStub(channel).GetModelMetadata(request, timeout=30)
 
-    assert (caught.value.code().name, caught.value.details()) == ("INVALID_ARGUMENT", text)
+    assert (caught.value.code().name, caught.value.details()) == (code, text)
 
 
 def test_model_metadata_names_the_contracts_signatures(channel):
@@ -232,15 +242,15 @@ def test_model_metadata_names_the_contracts_signatures(channel):
     assert {"serving_default", "embed", "metadata"} <= set(signatures.signature_def)
 
 
-def reload_request(tiny_base, *, names=("lesion",), base=None, labels=None):
+def reload_request(tiny_base, *, names=("lesion",), base=None, platform="tensorflow", labels=None):
+    """For these models; the platform is that of the last, the labels those of the first."""
     request = model_management_pb2.ReloadConfigRequest()
-    request.config.model_config_list.SetInParent()
+    configs = request.config.model_config_list.config
     for name in names:
-        config = request.config.model_config_list.config.add(
-            name=name, base_path=base or str(tiny_base), model_platform="tensorflow"
-        )
-        for label, version in (labels or {"stable": 1}).items():
-            config.version_labels[label] = version
+        configs.add(name=name, base_path=base or str(tiny_base), model_platform="tensorflow")
+    configs[-1].model_platform = platform
+    for label, version in (labels or {"stable": 1}).items():
+        configs[0].version_labels[label] = version
     return request
 
 
@@ -252,6 +262,23 @@ def reload_request(tiny_base, *, names=("lesion",), base=None, labels=None):
             {"base": "relative"},
             "INVALID_ARGUMENT",
             "Expected model lesion to have an absolute path or URI; got base_path()=relative",
+        ),
+        (
+            {"platform": ""},
+            "INVALID_ARGUMENT",
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            "model name is lesion",
+        ),
+        (
+            {"platform": "other"},
+            "INVALID_ARGUMENT",
+            "Illegal to change a model's platform. For model lesion platform was tensorflow and new platform requested is "
+            "other",
+        ),
+        (
+            {"names": ("lesion", "new"), "platform": "other"},
+            "INVALID_ARGUMENT",
+            "Model new requests unsupported platform other",
         ),
         (
             {"labels": {"stable": 8}},
@@ -268,6 +295,16 @@ def test_reload_refuses_and_goes_on_serving(channel, tiny_base, changes, code, t
 
     assert (caught.value.code().name, caught.value.details()) == (code, text)
     assert predict(channel, predict_request(images=IMAGE, label="stable"))
+
+
+def test_reload_takes_a_list_of_models_only(channel):
+    request = model_management_pb2.ReloadConfigRequest(config={"custom_model_config": {}})
+
+    with pytest.raises(grpc.RpcError) as caught:
+        model_service_pb2_grpc.ModelServiceStub(channel).HandleReloadConfigRequest(request, timeout=30)
+
+    text = "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+    assert (caught.value.code().name, caught.value.details()) == ("INVALID_ARGUMENT", text)
 
 
 def test_reload_gives_a_version_another_label(channel, tiny_base):

@@ -1,6 +1,7 @@
 """What the embedded model server makes of odd models, odd requests and odd HTTP."""
 
 import gc
+import shutil
 import signal
 import socket
 import time
@@ -17,17 +18,16 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.embedded.batching import BatchScheduler
-from serving.embedded.config import Batching
+from serving.embedded.catalogue import Catalogue
+from serving.embedded.config import Batching, read_model_configs
+from serving.embedded.flags import parse_flags
 from serving.embedded.monitoring import Monitoring
 from serving.embedded.prediction import PredictionService
 from serving.embedded.servable import WARMUP_FILE, Servable
 from serving.embedded.status import ServingError
 from tests import processes
 
-# The parser calls counters by the name they should have.
-RUNS = ":tensorflow:serving:batching_session:wrapped_run_count_total"
-QUEUED = ":tensorflow:serving:batching_session:input_batch_size_count"
-ANSWERED = ":tensorflow:serving:request_count_total"
+BEGUN = ":tensorflow:serving:batching_session:processed_batch_size_count"
 
 
 CONVERTED = {"float16": None, "bfloat16": None, "float32": "float_val", "float64": "double_val", "bool": "bool_val"}
@@ -240,36 +240,6 @@ def test_what_is_no_tensor_is_named_by_its_alias(odd_server, dtype, size):
     assert failure(stub, request_for("double", value=tensor)) == ("INVALID_ARGUMENT", "tensor parsing error: values")
 
 
-@batched
-def test_a_request_that_is_late_in_the_queue_is_not_run(odd_server):
-    stub, rest_port = odd_server
-    runs, late = measured(rest_port, RUNS), measured(rest_port, ANSWERED, status="RESOURCE_EXHAUSTED")
-    first = stub.Predict.future(dawdle(1.5), timeout=30)
-    wait_until(lambda: measured(rest_port, RUNS) == runs + 1)
-
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.Predict(request_for("double"), timeout=0.8)
-    first.result()
-    stub.Predict(request_for("double"), timeout=30)
-
-    assert caught.value.code().name == "DEADLINE_EXCEEDED"
-    assert measured(rest_port, RUNS) == runs + 2
-    assert measured(rest_port, ANSWERED, status="RESOURCE_EXHAUSTED") == late + 1
-
-
-@batched
-def test_a_busy_queue_does_not_starve_another(odd_server):
-    stub, rest_port = odd_server
-    queued = measured(rest_port, QUEUED)
-    busy = [stub.Predict.future(dawdle(0.2), timeout=30) for _ in range(8)]
-    wait_until(lambda: measured(rest_port, QUEUED) == queued + 8)
-
-    stub.Predict(request_for("double"), timeout=30)
-
-    assert not all(answer.done() for answer in busy)
-    assert all(answer.result() for answer in busy)
-
-
 def batching(**changes):
     parameters = {
         "max_batch_size": 2,
@@ -355,6 +325,25 @@ def test_a_warm_up_file_that_cannot_be_read_fails_with_the_runtimes_code(odd_bas
     assert "[Op:" not in caught.value.message
 
 
+def test_a_version_that_fails_is_not_kept_in_memory(odd_base, tmp_path):
+    broken = shutil.copytree(odd_base / "1", tmp_path / "broken" / "1")
+    (broken / WARMUP_FILE).parent.mkdir()
+    with tf.io.TFRecordWriter(str(broken / WARMUP_FILE)) as writer:
+        writer.write(b"no record")
+    flags = parse_flags(["--model_name=broken", f"--model_base_path={broken.parent}", "--max_num_load_retries=0"])
+    catalogue = Catalogue(flags, Monitoring())
+    names = catalogue.configure(read_model_configs(flags))
+    catalogue.start()
+
+    with pytest.raises(ServingError, match="Failed to parse warmup record"):
+        catalogue.wait_for(names, 60, "servable(s)")
+
+    wait_until(
+        lambda: gc.collect() >= 0 and not [it for it in gc.get_objects() if isinstance(it, Servable) and it.name == "broken"]
+    )
+    catalogue.stop()
+
+
 def is_refused(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -371,7 +360,7 @@ def test_the_rest_port_closes_while_the_last_calls_run(odd_base, tmp_path):
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         last = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(dawdle(4.0), timeout=30)
-        wait_until(lambda: measured(rest_port, RUNS) == 1)
+        wait_until(lambda: measured(rest_port, BEGUN) == 1)
         program.process.send_signal(signal.SIGTERM)
 
         wait_until(lambda: is_refused(rest_port))
