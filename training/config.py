@@ -107,8 +107,8 @@ def paper(data: str) -> TrainingConfig:
 
     The paper gives no learning rate: Adam's default of 1e-3 is used. All of it trains, BatchNorm too, in float32.
     Command: `python -m training train --preset paper --data FOLDER --out runs/paper`. Time: about 9,600 images x 50 epochs;
-    at 5 images/s on two cores that is 27 hours, on a GPU under an hour. Score to expect: the paper reports 94.88 % accuracy,
-    a selected number; see docs/training.md.
+    at 5 to 10 images/s on two cores that is 13 to 27 hours, on a GPU under an hour. Score to expect: the paper reports 94.88 %
+    accuracy, a selected number; docs/training.md has what its first three epochs gave.
     """
     return TrainingConfig(
         name="paper",
