@@ -16,7 +16,7 @@ from tests import processes
 from tests.conftest import DATA
 from tests.pictures import paint
 from tests.processes import ROOT
-from tests.triton import triton
+from tests.triton import kill, triton
 from training.data import evenly, load_examples, read_picture, select
 from training.golden import paint_golden_pictures
 
@@ -138,7 +138,7 @@ def test_a_server_that_is_gone_is_told_to_the_client(versions, tmp_path):
         triton(versions, tmp_path / "triton") as (program, port),
         processes.gateway(port, tmp_path, GATEWAY_MODEL_SERVER_PROTOCOL="open-inference") as (_, address),
     ):
-        program.stop()
+        kill(program)
         answer = requests.post(f"{address}/api/v1/classifications", files={"file": ("x.png", paint())}, timeout=30)
 
     assert answer.status_code == 503

@@ -4,8 +4,10 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from tests.processes import ROOT, Program, free_port, running
 
@@ -38,7 +40,8 @@ def triton(versions: Path, folder: Path, delay_s: float = 0.0) -> Iterator[tuple
     port = free_port()
     command = [str(installed / "bin" / "tritonserver"), f"--model-repository={folder / 'repository'}"]
     command += [f"--backend-directory={folder / 'backends'}", "--grpc-address=127.0.0.1", f"--grpc-port={port}"]
-    command += ["--allow-http=false", "--allow-metrics=false"]
+    memory = f"triton-{port}-"
+    command += ["--allow-http=false", "--allow-metrics=false", f"--backend-config=python,shm-region-prefix-name={memory}"]
     libraries = [packages / "nvidia_pytriton.libs", installed / "external_libs", Path(sys.base_prefix) / "lib"]
     environment = {
         "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
@@ -48,4 +51,20 @@ def triton(versions: Path, folder: Path, delay_s: float = 0.0) -> Iterator[tuple
     }
     with running(command, folder / "triton.log", **environment) as program:
         program.wait_for(lambda: "Started GRPCInferenceService" in program.output)
-        yield program, port
+        try:
+            yield program, port
+        finally:
+            kill(program)
+            for left in Path("/dev/shm").glob(f"{memory}*"):  # noqa: S108  (where Triton puts it)
+                left.unlink()
+
+
+def kill(program: Program) -> None:
+    """With its Python processes. Its own way out sometimes takes longer than anybody waits, and leaves them behind."""
+    if program.process.poll() is None:
+        family = psutil.Process(program.process.pid).children(recursive=True)
+        program.process.kill()
+        program.process.wait()
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()

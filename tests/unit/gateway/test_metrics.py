@@ -1,0 +1,38 @@
+import struct
+
+import pytest
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
+
+from gateway import metrics
+
+
+@pytest.fixture
+def starting(tmp_path, monkeypatch):
+    """The file of a process that has made it and not given it its size."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    path = tmp_path / "counter_1.db"
+    path.touch()
+    return path
+
+
+def test_a_process_that_starts_does_not_keep_the_page_from_the_others(starting, monkeypatch):
+    pauses = []
+
+    def pause(_):
+        if not pauses:
+            counts = MmapedDict(str(starting))
+            counts.write_value(mmap_key("started", "started_total", [], [], "text"), 3.0, 0.0)
+            counts.close()
+        pauses.append(True)
+
+    monkeypatch.setattr(metrics.time, "sleep", pause)
+
+    assert b"started_total 3.0" in metrics.render()
+    assert pauses == [True]
+
+
+def test_a_file_that_stays_broken_is_an_error(starting, monkeypatch):
+    monkeypatch.setattr(metrics.time, "sleep", lambda _: None)
+
+    with pytest.raises(struct.error):
+        metrics.render()
