@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import psutil
 import requests
 import tensorflow as tf
 from matplotlib.figure import Figure
@@ -37,7 +39,7 @@ from training.evaluate import load_predict_fn
 from training.model import build_classifier
 
 ROUNDS = 3
-SECONDS = 5.0
+SECONDS = 3.0
 BATCH_SIZES = (1, 8, 32)
 CONCURRENCIES = (1, 4, 16, 32)
 
@@ -45,16 +47,35 @@ IN_PROCESS, SERVER, GATEWAY = "in process", "model server", "gateway"
 RELEASED, FLOAT32 = "released", "float32, unfolded"
 
 
+BATCHING = processes.ROOT / "serving" / "config" / "batching.config"
+VARIANTS = {
+    "one batch thread": (r"num_batch_threads \{ value: \d+ \}", "num_batch_threads { value: 1 }"),
+    "no waiting": (r"batch_timeout_micros \{ value: \d+ \}", "batch_timeout_micros { value: 0 }"),
+    "waiting 10 ms": (r"batch_timeout_micros \{ value: \d+ \}", "batch_timeout_micros { value: 10000 }"),
+    "padding": (r"\Z", "allowed_batch_sizes: [ 1, 2, 4, 8, 16, 32 ]"),
+}
+"""What is changed in `BATCHING`, one at a time."""
+
 BOUNDS = (
     "What bounds it: the processors. Callers, gateway (JPEG, resizing, HTTP), model server and network share them; in process",
-    "the network has them alone. With a model server on another machine the gateway has its own. For figures of a GPU, start",
-    "`tensorflow_model_server` on it and point the same callers at its address; none were taken.",
+    "the network has them alone. The processor time that a picture costs each of them stands in the last three columns: where",
+    "their sum times the pictures a second comes near the processors there are, none is idle. With a model server on another",
+    "machine the gateway has its own. For figures of a GPU, start `tensorflow_model_server` on it and point the same callers",
+    "at its address; none were taken.",
 )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One round of one setting: pictures a second, and of each call the milliseconds that half and 99 % take at most."""
+    """One round of one setting.
+
+    Attributes:
+        path, graph: what was called.
+        load: pictures in a call in process, callers otherwise.
+        rate: pictures a second.
+        p50_ms, p99_ms: what half and 99 % of the calls take at most.
+        callers_cpu_ms, gateway_cpu_ms, server_cpu_ms: processor time of a picture; in process all of it is the callers'.
+    """
 
     path: str
     graph: str
@@ -62,6 +83,12 @@ class Measured:
     rate: float
     p50_ms: float
     p99_ms: float
+    callers_cpu_ms: float
+    gateway_cpu_ms: float
+    server_cpu_ms: float
+
+
+FIGURES = ("rate", "p50_ms", "p99_ms", "callers_cpu_ms", "gateway_cpu_ms", "server_cpu_ms")
 
 
 def main(docs: Path) -> None:
@@ -79,21 +106,30 @@ def main(docs: Path) -> None:
             float32_call = partial(graphs[FLOAT32][PREDICT_SIGNATURE], **{IMAGES_INPUT: tf.constant(batch)})
             for graph, call in ((RELEASED, partial(graphs[RELEASED], batch)), (FLOAT32, float32_call)):
                 calls[IN_PROCESS, graph, size] = partial(measure, IN_PROCESS, graph, size, [call], pictures=size)
-        ports = {}
-        for graph, base, number in ((RELEASED, released, version), (FLOAT32, float32.parent, 1)):
-            place = folder / f"server-of-{number}-{len(ports)}"
+        servers, ports = {}, {}
+        served = {RELEASED: (released, version, BATCHING), FLOAT32: (float32.parent, 1, BATCHING)}
+        for variant, (wanted, instead) in VARIANTS.items():
+            changed = folder / f"{variant}.config"
+            changed.write_text(re.sub(wanted, instead, BATCHING.read_text()))
+            served[f"{RELEASED}, {variant}"] = (released, version, changed)
+        for graph, (base, number, batching) in served.items():
+            place = folder / f"server {len(ports)}"
             place.mkdir()
             labels = f"{STABLE_LABEL}:{number}"
-            _, ports[graph], _ = stack.enter_context(processes.model_server(base, place, labels=labels))
+            servers[graph], ports[graph], _ = stack.enter_context(
+                processes.model_server(base, place, labels=labels, batching=str(batching))
+            )
             for load in CONCURRENCIES:
                 callers = [grpc_caller(stack, ports[graph], pixels[index]) for index in range(load)]
-                calls[SERVER, graph, load] = partial(measure, SERVER, graph, load, callers)
+                calls[SERVER, graph, load] = partial(measure, SERVER, graph, load, callers, server=servers[graph])
         settings = {"GATEWAY_WORKERS": "2", "GATEWAY_THREADS": "16"}
-        _, address = stack.enter_context(processes.gateway(ports[RELEASED], folder, **settings))
+        gateway, address = stack.enter_context(processes.gateway(ports[RELEASED], folder, **settings))
         for load in CONCURRENCIES:
             pictures = [encode(textured((600, 450), seed), "JPEG", quality=90) for seed in range(load)]
             callers = [http_caller(stack, address, picture) for picture in pictures]
-            calls[GATEWAY, RELEASED, load] = partial(measure, GATEWAY, RELEASED, load, callers)
+            calls[GATEWAY, RELEASED, load] = partial(
+                measure, GATEWAY, RELEASED, load, callers, server=servers[RELEASED], gateway=gateway
+            )
         rounds = [[call() for call in calls.values()] for _ in range(ROUNDS)]
     write(docs, [list(of_setting) for of_setting in zip(*rounds, strict=True)], version)
 
@@ -132,13 +168,24 @@ def http_caller(stack: ExitStack, address: str, picture: bytes) -> Callable[[], 
     return post
 
 
-def measure(path: str, graph: str, load: int, callers: list[Callable[[], object]], pictures: int = 1) -> Measured:
+def measure(
+    path: str,
+    graph: str,
+    load: int,
+    callers: list[Callable[[], object]],
+    pictures: int = 1,
+    server: processes.Program | None = None,
+    gateway: processes.Program | None = None,
+) -> Measured:
     """Let every caller call without a pause, and count what ends within the time; what comes before warms up."""
     until = time.perf_counter() + SECONDS / 5
     _repeat(callers, until)
+    pids = (os.getpid(), gateway and gateway.process.pid, server and server.process.pid)
+    spent = [_cpu_s(pid) for pid in pids]
     started = time.perf_counter()
     seconds = _repeat(callers, started + SECONDS)
     elapsed = time.perf_counter() - started
+    spent = [_cpu_s(pid) - before for pid, before in zip(pids, spent, strict=True)]
     milliseconds = np.array(seconds) * 1000
     measured = Measured(
         path,
@@ -147,9 +194,23 @@ def measure(path: str, graph: str, load: int, callers: list[Callable[[], object]
         rate=len(seconds) * pictures / elapsed,
         p50_ms=float(np.median(milliseconds)),
         p99_ms=float(np.quantile(milliseconds, 0.99)),
+        **{
+            f"{who}_cpu_ms": 1000 * cpu_s / len(seconds) / pictures
+            for who, cpu_s in zip(("callers", "gateway", "server"), spent, strict=True)
+        },
     )
     print(f"{path:14}{graph:20}{load:4}{measured.rate:8.1f}/s{measured.p50_ms:9.1f}{measured.p99_ms:9.1f} ms", flush=True)
     return measured
+
+
+def _cpu_s(pid: int | None) -> float:
+    """Processor time of a process and its children so far."""
+    if pid is None:
+        return 0.0
+    process = psutil.Process(pid)
+    # The servers that the callers call are this process's children, too.
+    family = [process] if pid == os.getpid() else [process, *process.children(recursive=True)]
+    return sum(sum(member.cpu_times()[:2]) for member in family)
 
 
 def _repeat(callers: list[Callable[[], object]], until: float) -> list[float]:
@@ -181,7 +242,7 @@ def write(docs: Path, settings: list[list[Measured]], version: int) -> None:
             rounds[0].path,
             rounds[0].graph,
             rounds[0].load,
-            *(statistics.median(getattr(of, name) for of in rounds) for name in ("rate", "p50_ms", "p99_ms")),
+            *(statistics.median(getattr(of, name) for of in rounds) for name in FIGURES),
         )
         for rounds in settings
     }
@@ -211,12 +272,13 @@ def write(docs: Path, settings: list[list[Measured]], version: int) -> None:
         f"- Gateway and model server, 32 callers, against the best rate in process: **{share:.0%}**.",
         f"- 99 % of answers of the gateway at 16 callers within **{medians[GATEWAY, RELEASED, 16].p99_ms:.0f} ms**.",
         "",
-        "| path | graph | load | pictures/s | lowest to highest | p50 ms | p99 ms |",
-        "|---|---|---|---|---|---|---|",
+        "| path | graph | load | pictures/s | lowest to highest | p50 ms | p99 ms | CPU ms callers | gateway | model server |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, median in sorted(medians.items(), key=lambda item: (item[0][0] != IN_PROCESS, item[0][0] != SERVER, *item[0][1:])):
         low, high = min(spread[key]), max(spread[key])
-        cells = (*key, f"{median.rate:.1f}", f"{low:.1f} to {high:.1f}", f"{median.p50_ms:.1f}", f"{median.p99_ms:.1f}")
+        figures = [f"{getattr(median, name):.1f}" for name in FIGURES]
+        cells = (*key, figures[0], f"{low:.1f} to {high:.1f}", *figures[1:])
         lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += ["", *BOUNDS, "", "![pictures a second by load](figures/serving-speed.png)", ""]
     (docs / "serving-speed.md").write_text("\n".join(lines))
@@ -230,7 +292,7 @@ def draw(medians: dict[tuple[str, str, int], Measured], path: Path) -> None:
     """Pictures a second over the load, a line for each way."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
-    for way, graph in dict.fromkeys(key[:2] for key in medians):
+    for way, graph in dict.fromkeys(key[:2] for key in medians if key[1] in (RELEASED, FLOAT32)):
         loads = sorted(key[2] for key in medians if key[:2] == (way, graph))
         style = "-" if graph == RELEASED else "--"
         axis.plot(loads, [medians[way, graph, load].rate for load in loads], style, marker="o", label=f"{way}, {graph}")

@@ -38,4 +38,4 @@ SCHEMA_VERSION: Final = 1
 """Version of the JSON document in `serving.metadata`; raised when a reader of the old one would misread the new one."""
 
 ALLOWED_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
-"""Must equal allowed_batch_sizes in config/batching.config; warm-up records are written for each."""
+"""Warm-up records are written for each. The largest is max_batch_size in config/; a GPU pads the sizes in between to them."""
