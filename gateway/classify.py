@@ -12,7 +12,7 @@ from gateway.predictor import Prediction, Predictor
 from serving.metadata import ModelMetadata
 
 MAX_DECODING: Final = 2
-"""Pictures that one process decodes at a time: more would only share the processors, and each holds up to 200 MB meanwhile."""
+"""Pictures that one process decodes at a time: more would only share the processors, and each holds up to 450 MB meanwhile."""
 
 
 @dataclass(frozen=True)

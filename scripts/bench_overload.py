@@ -7,7 +7,6 @@ that the figures are those of the gateway's behaviour and not of this machine. E
 
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -188,13 +187,7 @@ def _quantile(values: np.ndarray, share: float) -> float:
 
 def write(docs: Path, capacity: float, tables: dict[str, list[Measured]], holds: dict[str, bool]) -> None:
     """The page."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-        cwd=processes.ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    commit = processes.head_commit()
     machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
     lines = [
         "# Overload",

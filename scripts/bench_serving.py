@@ -11,7 +11,6 @@ import os
 import platform
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -250,13 +249,7 @@ def write(docs: Path, settings: list[list[Measured]], version: int) -> None:
     best = max(medians[IN_PROCESS, RELEASED, size].rate for size in BATCH_SIZES)
     speedup = medians[SERVER, RELEASED, 32].rate / medians[SERVER, FLOAT32, 32].rate
     share = medians[GATEWAY, RELEASED, 32].rate / best
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-        cwd=processes.ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    commit = processes.head_commit()
     machine = f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}, TensorFlow {tf.__version__}"
     lines = [
         "# Speed of serving",
