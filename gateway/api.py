@@ -5,6 +5,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from gateway.admission import Admission
 from gateway.classify import Classification, Classifier
 from gateway.errors import NoPicture
+from gateway.identity import requires
 
 
 def blueprint(classifier: Classifier, admission: Admission) -> Blueprint:
@@ -12,6 +13,7 @@ def blueprint(classifier: Classifier, admission: Admission) -> Blueprint:
     api = Blueprint("api", __name__, url_prefix="/api/v1")
 
     @api.post("/classifications")
+    @requires("classify")
     def classify() -> Response:
         """Classify the picture in the multipart field `file`."""
         # Before the first look at the form, which reads the upload.

@@ -10,7 +10,7 @@ import structlog
 from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gateway import api, health, lingering, logs, metrics, portal, problems
+from gateway import api, health, identity, lingering, logs, metrics, portal, problems
 from gateway.admission import Admission
 from gateway.classify import Classifier
 from gateway.errors import UploadTooLarge
@@ -55,6 +55,7 @@ def create_app(settings: Settings, predictor: Predictor) -> Flask:
     app.register_blueprint(portal.blueprint(classifier, admission, predictor, settings))
     app.register_blueprint(health.blueprint(predictor))
     app.before_request(_begin)
+    identity.init_app(app, lambda: identity.ANYBODY)
     app.after_request(_finish)
     app.register_error_handler(Exception, _explain)
     return app

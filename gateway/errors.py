@@ -10,6 +10,7 @@ GatewayError
 │   ├── UploadTooLarge           more bytes than we take
 │   ├── PictureTooLarge          more pixels than we take
 │   └── PictureTooSmall          too few pixels to say anything
+├── NotPermitted                 known, but not allowed to do this
 ├── GatewayOverloaded            more pictures at once than this process takes in
 ├── Stopping                     told to stop: send what comes next to somebody else
 └── PredictionError              no answer from the model server that may be shown
@@ -73,6 +74,10 @@ class PictureTooSmall(PictureError):
         self.width = width
         self.height = height
         self.min_edge = min_edge
+
+
+class NotPermitted(GatewayError):
+    """Whoever asks is known and may not do this."""
 
 
 class GatewayOverloaded(GatewayError):

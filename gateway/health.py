@@ -6,6 +6,7 @@ from flask import Blueprint, Response, current_app, jsonify
 
 from gateway import metrics
 from gateway.errors import Stopping
+from gateway.identity import public, requires
 from gateway.predictor import Predictor
 from gateway.settings import IS_STOPPING
 
@@ -18,11 +19,13 @@ def blueprint(predictor: Predictor) -> Blueprint:
     health = Blueprint("health", __name__)
 
     @health.get("/health/live")
+    @public
     def live() -> Response:
         """The process answers; says nothing of the model."""
         return jsonify(status="alive")
 
     @health.get("/health/ready")
+    @public
     def ready() -> Response:
         """A version of the model answers and its metadata keep the contract; otherwise the problem says why not.
 
@@ -34,6 +37,7 @@ def blueprint(predictor: Predictor) -> Blueprint:
         return jsonify(status="ready", model={"name": metadata.name, "version": metadata.version})
 
     @health.get("/metrics")
+    @requires("read_metrics")
     def page() -> Response:
         """For Prometheus."""
         return Response(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")

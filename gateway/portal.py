@@ -13,6 +13,7 @@ from gateway import logs
 from gateway.admission import Admission
 from gateway.classify import Classifier
 from gateway.errors import NoConsent, NoPicture, PredictionError
+from gateway.identity import public, requires
 from gateway.images import MAX_UNREDUCED_PIXELS, MIN_EDGE
 from gateway.predictor import Predictor
 from gateway.problems import Problem
@@ -103,18 +104,21 @@ def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor
     portal.after_request(_depend_on_the_cookie)
 
     @portal.get("/")
+    @public
     def home() -> str:
         """What it is for, whom it is for, what it is not."""
         live.refresh()
         return render_template("home.html")
 
     @portal.get("/check")
+    @requires("classify")
     def check() -> str:
         """The form, for a browser with or without scripts."""
         live.refresh()
         return render_template("check.html")
 
     @portal.post("/check")
+    @requires("classify")
     def classify() -> Response:
         """The result: a page, or the fragment of it that the script asks for."""
         # Before the first look at the form, which reads the upload.
@@ -128,6 +132,7 @@ def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor
         return _page("result", 200, classification=classification, now=datetime.datetime.now(datetime.UTC))
 
     @portal.get("/model")
+    @public
     def model() -> str:
         """Everything that is known of the version that answers now."""
         return render_template("model.html", metadata=predictor.live_metadata(_MODEL_PAGE_TIMEOUT_S))
@@ -153,6 +158,7 @@ def _page(name: str, status: int, **context: Any) -> Response:
     return response
 
 
+@public
 def _choose_language() -> Response:
     """Remember the language and go back to the page it was chosen on."""
     response = make_response(redirect(_own_path(request.form.get("next", "")), 303))

@@ -18,6 +18,7 @@ from gateway.errors import (
     NoConsent,
     NoPicture,
     NotAPicture,
+    NotPermitted,
     PictureError,
     PictureTooLarge,
     PictureTooSmall,
@@ -59,6 +60,7 @@ TABLE: Final[dict[type[GatewayError], Problem]] = {
     UploadTooLarge: Problem("upload-too-large", 413, "The upload is too large"),
     PictureTooLarge: Problem("picture-too-large", 413, "The picture has too many pixels"),
     PictureTooSmall: Problem("picture-too-small", 422, "The picture is too small"),
+    NotPermitted: Problem("not-permitted", 403, "You may not do this"),
     ModelServerUnavailable: Problem("model-unavailable", 503, "No model is available", retry_after_s=RETRY_AFTER_S),
     # Which of the two it was, is no concern of the client; the metrics tell.
     GatewayOverloaded: _OVERLOADED,
