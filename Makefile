@@ -1,6 +1,6 @@
 # Names the commands; what they do stands in scripts/. Variables for `make up`: docs/configuration.md.
 .DEFAULT_GOAL := help
-.PHONY: help up down training test oodeel bench bench-serving bench-overload prove-rollout lint format lock wire translations
+.PHONY: help up down training test oodeel bench-gateway bench-serving bench-overload prove-rollout lint format lock wire translations
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -20,8 +20,8 @@ test: ## install what is needed and run every test and linter
 oodeel: ## check the none scores' formulas against the library oodeel (installs it)
 	@scripts/oodeel.sh
 
-bench: ## measure the gateway's start and memory
-	@scripts/bench.sh
+bench-gateway: ## measure what the gateway costs and adds, and the stack against the paper's Keras in Flask
+	@scripts/bench_gateway.sh
 
 bench-serving: ## measure the speed in process, through the model server and through the gateway
 	@scripts/bench_serving.sh

@@ -22,12 +22,16 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 
 from prometheus_client import multiprocess  # noqa: E402  (see above)
 
-# glibc raises this threshold to the largest buffer it has freed, and then keeps uploads and pixels of every thread in heaps
-# that never shrink: 121 instead of 73 MB a worker after large pictures (make bench). Other libcs have no such call.
-_M_MMAP_THRESHOLD = -3  # malloc.h
+# glibc raises the first threshold to the largest buffer it has freed, and then keeps uploads and pixels in heaps that never
+# shrink: 121 instead of 73 MB a worker after large pictures. At the default of the second, a large upload's memory goes back to
+# the kernel after every copy, a quarter of its processor time. One heap instead of one a thread keeps that cheap: the
+# interpreter's lock lets one thread allocate at a time anyway (make bench-gateway). Other libcs have no such call.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD, _M_ARENA_MAX = -3, -1, -8  # malloc.h
 _libc = ctypes.CDLL(None)
 if hasattr(_libc, "mallopt"):
     _libc.mallopt(_M_MMAP_THRESHOLD, 1_000_000)
+    _libc.mallopt(_M_TRIM_THRESHOLD, 4_000_000)
+    _libc.mallopt(_M_ARENA_MAX, 1)
 
 _settings = Settings.from_env(os.environ)
 

@@ -62,8 +62,8 @@ class Picture:
 def decode(data: bytes, max_pixels: int) -> Picture:
     """Verify and decode an upload by what it is, not by what it is called.
 
-    Large JPEGs are decoded at a reduced scale, at least twice the model's size. Of an animation or of several frames the first
-    counts, of several pictures in a HEIF or AVIF file the primary one.
+    Large pictures come out reduced (`serving.preprocess`), JPEGs as they are decoded. Of an animation or of several frames the
+    first counts, of several pictures in a HEIF or AVIF file the primary one.
 
     Args:
         data: the file.

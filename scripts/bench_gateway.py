@@ -48,7 +48,7 @@ ENVIRONMENT = {"GATEWAY_BIND": "127.0.0.1:0", "GATEWAY_MODEL_SERVER": "127.0.0.1
 def main(python: str) -> None:
     """Run the starts and print what they gave."""
     pillow_heif.register_heif_opener()
-    picture = _picture(PICTURE_SIZE)
+    picture = camera_picture(PICTURE_SIZE)
     ready_s, idle_mb, busy_mb, mapped = [], [], [], []
     for _ in range(STARTS):
         with tempfile.TemporaryFile("w+") as log:
@@ -81,7 +81,7 @@ def main(python: str) -> None:
     print(f"MB resident in a worker after {UPLOADS} pictures of {megapixels:.0f} megapixels: {_spread(busy_mb, 1)}")
     print(f"libraries of TensorFlow mapped: {len(mapped)}")
     for kind, size in (("JPEG", PICTURE_SIZE), ("JPEG", SMALL_PICTURE_SIZE), ("HEIF", PICTURE_SIZE)):
-        encoded = _picture(size, kind)
+        encoded = camera_picture(size, kind)
         what = f"{kind} of {size[0]} x {size[1]} pixels, {len(encoded) / 1e6:.1f} MB"
         print(f"ms from the bytes to the model's input, {what}: {_decoding(python, encoded)}")
 
@@ -100,7 +100,7 @@ def _decoding(python: str, picture: bytes) -> str:
     return f"median {median:.1f} (95 % interval {low:.1f} to {high:.1f}), p95 {p95:.1f} (n {len(times_ms)})"
 
 
-def _picture(size: tuple[int, int], kind: str = "JPEG") -> bytes:
+def camera_picture(size: tuple[int, int], kind: str = "JPEG") -> bytes:
     """Soft patches under the noise of a sensor: at 12 megapixels a JPEG of about 3 MB, as a telephone writes it."""
     rng = np.random.default_rng(1)
     patches = Image.fromarray(rng.integers(60, 200, (24, 32, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)

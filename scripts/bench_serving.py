@@ -13,8 +13,6 @@ import re
 import statistics
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -23,15 +21,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import psutil
-import requests
 import tensorflow as tf
+from callers import drive, grpc_caller, http_caller, processor
 from matplotlib.figure import Figure
 
-from serving.channel import PREDICT_METHOD, open_channel, predict_request
 from serving.contract import IMAGE_SHAPE, IMAGES_INPUT, PREDICT_SIGNATURE, PROBABILITIES_OUTPUT, STABLE_LABEL
 from serving.models_config import read_models_config
-from serving.wire import prediction_pb2 as wire
 from tests import processes
 from tests.pictures import encode, textured
 from training.evaluate import load_predict_fn
@@ -125,7 +120,7 @@ def main(docs: Path) -> None:
         gateway, address = stack.enter_context(processes.gateway(ports[RELEASED], folder, **settings))
         for load in CONCURRENCIES:
             pictures = [encode(textured((600, 450), seed), "JPEG", quality=90) for seed in range(load)]
-            callers = [http_caller(stack, address, picture) for picture in pictures]
+            callers = [http_caller(stack, f"{address}/api/v1/classifications", picture) for picture in pictures]
             calls[GATEWAY, RELEASED, load] = partial(
                 measure, GATEWAY, RELEASED, load, callers, server=servers[RELEASED], gateway=gateway
             )
@@ -148,25 +143,6 @@ def write_float32(folder: Path) -> Path:
     return folder
 
 
-def grpc_caller(stack: ExitStack, port: int, image: np.ndarray) -> Callable[[], object]:
-    """Sends one picture to the model server, as the gateway does."""
-    channel = stack.enter_context(open_channel(f"127.0.0.1:{port}", None, (("grpc.use_local_subchannel_pool", 1),)))
-    call = channel.unary_unary(PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString)
-    return partial(call, predict_request(STABLE_LABEL, image), timeout=60)
-
-
-def http_caller(stack: ExitStack, address: str, picture: bytes) -> Callable[[], object]:
-    """Posts one picture to the gateway."""
-    session = stack.enter_context(requests.Session())
-
-    def post() -> object:
-        answer = session.post(f"{address}/api/v1/classifications", files={"file": ("x.jpg", picture)}, timeout=60)
-        answer.raise_for_status()
-        return answer
-
-    return post
-
-
 def measure(
     path: str,
     graph: str,
@@ -176,62 +152,22 @@ def measure(
     server: processes.Program | None = None,
     gateway: processes.Program | None = None,
 ) -> Measured:
-    """Let every caller call without a pause, and count what ends within the time; what comes before warms up."""
-    until = time.perf_counter() + SECONDS / 5
-    _repeat(callers, until)
-    pids = (os.getpid(), gateway and gateway.process.pid, server and server.process.pid)
-    spent = [_cpu_s(pid) for pid in pids]
-    started = time.perf_counter()
-    seconds = _repeat(callers, started + SECONDS)
-    elapsed = time.perf_counter() - started
-    spent = [_cpu_s(pid) - before for pid, before in zip(pids, spent, strict=True)]
-    milliseconds = np.array(seconds) * 1000
+    """One round of one setting; `drive` says how."""
+    load_seen = drive(callers, SECONDS, (os.getpid(), gateway and gateway.process.pid, server and server.process.pid))
+    callers_ms, gateway_ms, server_ms = (milliseconds / pictures for milliseconds in load_seen.cpu_ms)
     measured = Measured(
         path,
         graph,
         load,
-        rate=len(seconds) * pictures / elapsed,
-        p50_ms=float(np.median(milliseconds)),
-        p99_ms=float(np.quantile(milliseconds, 0.99)),
-        **{
-            f"{who}_cpu_ms": 1000 * cpu_s / len(seconds) / pictures
-            for who, cpu_s in zip(("callers", "gateway", "server"), spent, strict=True)
-        },
+        rate=load_seen.rate * pictures,
+        p50_ms=load_seen.p50_ms,
+        p99_ms=load_seen.p99_ms,
+        callers_cpu_ms=callers_ms,
+        gateway_cpu_ms=gateway_ms,
+        server_cpu_ms=server_ms,
     )
     print(f"{path:14}{graph:20}{load:4}{measured.rate:8.1f}/s{measured.p50_ms:9.1f}{measured.p99_ms:9.1f} ms", flush=True)
     return measured
-
-
-def _cpu_s(pid: int | None) -> float:
-    """Processor time of a process and its children so far."""
-    if pid is None:
-        return 0.0
-    process = psutil.Process(pid)
-    # The servers that the callers call are this process's children, too.
-    family = [process] if pid == os.getpid() else [process, *process.children(recursive=True)]
-    return sum(sum(member.cpu_times()[:2]) for member in family)
-
-
-def _repeat(callers: list[Callable[[], object]], until: float) -> list[float]:
-    seconds: list[float] = []
-    failures: list[BaseException] = []
-
-    def work(call: Callable[[], object]) -> None:
-        try:
-            while (sent := time.perf_counter()) < until:
-                call()
-                seconds.append(time.perf_counter() - sent)
-        except Exception as error:  # noqa: BLE001  (the edge of a thread)
-            failures.append(error)
-
-    threads = [threading.Thread(target=work, args=(call,)) for call in callers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    return seconds
 
 
 def write(docs: Path, settings: list[list[Measured]], version: int) -> None:
@@ -250,7 +186,7 @@ def write(docs: Path, settings: list[list[Measured]], version: int) -> None:
     speedup = medians[SERVER, RELEASED, 32].rate / medians[SERVER, FLOAT32, 32].rate
     share = medians[GATEWAY, RELEASED, 32].rate / best
     commit = processes.head_commit()
-    machine = f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}, TensorFlow {tf.__version__}"
+    machine = f"{processor()}, Python {platform.python_version()}, TensorFlow {tf.__version__}"
     lines = [
         "# Speed of serving",
         "",
@@ -294,12 +230,6 @@ def draw(medians: dict[tuple[str, str, int], Measured], path: Path) -> None:
     axis.minorticks_off()
     axis.legend()
     figure.savefig(path, dpi=120)
-
-
-def _processor() -> str:
-    text = Path("/proc/cpuinfo").read_text()
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}{', AVX512_BF16' if 'avx512_bf16' in text else ''}"
 
 
 if __name__ == "__main__":

@@ -34,10 +34,15 @@ JPEG_FORMATS: Final = ("JPEG", "MPO")
 """Pillow's names: a JPEG with further pictures behind its end (CIPA DC-007), as many telephones write it, is an MPO there."""
 
 
+MIN_DECODED_EDGE: Final = IMAGE_SIZE * 3 // 2
+"""To which a large picture may be reduced while it is decoded: what the model then sees stays that of the whole picture, within
+half a grey level under a sensor's noise (tests/unit/serving/test_preprocess.py)."""
+
+
 def to_rgb(opened: Image.Image) -> Image.Image:
     """Decode an opened picture: upright, in sRGB as far as its profile tells, transparent parts white, without its metadata.
 
-    Large pictures come out smaller, at least twice the model's size. Of an animation the first frame counts.
+    Large pictures come out smaller, with edges of at least `MIN_DECODED_EDGE`. Of an animation the first frame counts.
 
     Args:
         opened: by Pillow, of any mode but floating point, and not decoded yet.
@@ -49,8 +54,8 @@ def to_rgb(opened: Image.Image) -> Image.Image:
     if opened.mode == "F":
         raise ValueError("floating point pixels have no defined range")
     if opened.format in JPEG_FORMATS:
-        # The decoder halves the scale as long as both edges stay at twice the model's: 12 megapixels cost what 1 does.
-        opened.draft("RGB", (2 * IMAGE_SIZE, 2 * IMAGE_SIZE))
+        # The decoder halves the scale, up to three times: what comes after it costs as little for 12 megapixels as for one.
+        opened.draft("RGB", (MIN_DECODED_EDGE, MIN_DECODED_EDGE))
     opened.load()
     profile = opened.info.get("icc_profile")
     _turn_upright(opened)
@@ -97,7 +102,7 @@ def _turn_upright(opened: Image.Image) -> None:
 
 
 def _reduce(picture: Image.Image) -> Image.Image:
-    """At least twice the model's size, as the JPEG decoder does it: what follows would copy every pixel several times."""
+    """As the JPEG decoder does it: what follows would copy every pixel several times."""
     factor = _reduction(picture.size)
     if factor == 1:
         return picture
@@ -107,7 +112,7 @@ def _reduce(picture: Image.Image) -> Image.Image:
 
 
 def _reduction(size: tuple[int, int]) -> int:
-    return max(min(size) // (2 * IMAGE_SIZE), 1)
+    return max(min(size) // MIN_DECODED_EDGE, 1)
 
 
 def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
