@@ -2,6 +2,8 @@
 
 import io
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Final
@@ -10,24 +12,30 @@ import structlog
 from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from gateway import api, health, identity, lingering, logs, metrics, portal, problems
+from gateway import (
+    api,
+    authentication,
+    browser_security,
+    health,
+    identity,
+    lingering,
+    logs,
+    metrics,
+    portal,
+    problems,
+    sessions,
+    sign_in,
+)
 from gateway.admission import Admission
+from gateway.api_keys import ApiKeys
 from gateway.classify import Classifier
 from gateway.errors import UploadTooLarge
 from gateway.predictor import Predictor
 from gateway.settings import Settings
+from gateway.sign_in import IdentityProvider
 
 WEB: Final = Path(__file__).parent.parent / "web"
-
-SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
-_MACHINE_PATHS: Final = ("/api/", "/health/", "/metrics")
+_UNAUTHORIZED: Final = 401
 _log = structlog.get_logger()
 
 
@@ -44,8 +52,26 @@ class Application(Flask):
     request_class = MemoryRequest
 
 
-def create_app(settings: Settings, predictor: Predictor) -> Flask:
-    """Assemble the application over a model server."""
+@dataclass(frozen=True)
+class Doors:
+    """What the settings' ways in need. What is left out is not loaded either (gateway.wsgi).
+
+    Attributes:
+        keys: the API keys.
+        provider: where people sign in.
+        limit_rates: prepares an application to count requests.
+    """
+
+    keys: ApiKeys | None = None
+    provider: IdentityProvider | None = None
+    limit_rates: Callable[[Flask], None] | None = None
+
+
+NO_DOORS: Final = Doors()
+
+
+def create_app(settings: Settings, predictor: Predictor, doors: Doors = NO_DOORS) -> Flask:
+    """Assemble the application over a model server, behind the doors of the settings."""
     app = Application(__name__, template_folder=str(WEB / "templates"), static_folder=str(WEB / "static"))
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     admission = Admission(settings.threads, settings.max_waiting, settings.max_wait_s)
@@ -55,7 +81,14 @@ def create_app(settings: Settings, predictor: Predictor) -> Flask:
     app.register_blueprint(portal.blueprint(classifier, admission, predictor, settings))
     app.register_blueprint(health.blueprint(predictor))
     app.before_request(_begin)
-    identity.init_app(app, lambda: identity.ANYBODY)
+    identity.init_app(app, authentication.identifier(settings, doors.keys))
+    if doors.limit_rates:
+        doors.limit_rates(app)
+    if doors.provider:
+        sessions.init_app(app, settings)
+        app.register_blueprint(sign_in.blueprint(doors.provider, settings.public_url))
+    browser_security.init_app(app, settings)
+    identity.close(app, sign_in.invite if doors.provider else lambda: None)
     app.after_request(_finish)
     app.register_error_handler(Exception, _explain)
     return app
@@ -72,12 +105,13 @@ def _finish(response: Response) -> Response:
     route = request.url_rule.rule if request.url_rule else "unmatched"
     metrics.REQUESTS.labels(route, request.method if request.url_rule else "", response.status_code).inc()
     metrics.REQUEST_SECONDS.labels(route).observe(elapsed)
-    response.headers.update(SECURITY_HEADERS)
+    browser_security.protect(response)
     response.headers["X-Request-ID"] = g.request_id
     _log.info(
         "request",
         id=g.request_id,
         case=logs.case_code(g.request_id),
+        identity=identity.current().name,
         method=request.method,
         route=route,
         status=response.status_code,
@@ -95,10 +129,11 @@ def _explain(error: Exception) -> Response:
         _log.error("unexpected error", id=g.request_id, exc_info=error)
     elif problem.status > problems.INTERNAL.status:
         _log.warning("no prediction", id=g.request_id, problem=problem.slug, reason=str(error))
-    is_for_machines = request.path.startswith(_MACHINE_PATHS)
-    response = problems.to_response(problem) if is_for_machines else portal.render_problem(problem)
+    response = problems.to_response(problem) if browser_security.is_for_machines() else portal.render_problem(problem)
     if problem.retry_after_s:
         response.headers["Retry-After"] = str(problem.retry_after_s)
+    if problem.status == _UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
     response.cache_control.no_store = True
     if _is_upload_unread():
         # Once the answer is out.

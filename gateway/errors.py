@@ -10,7 +10,11 @@ GatewayError
 │   ├── UploadTooLarge           more bytes than we take
 │   ├── PictureTooLarge          more pixels than we take
 │   └── PictureTooSmall          too few pixels to say anything
+├── NotIdentified                nobody knows who asks, and this is not for everybody
 ├── NotPermitted                 known, but not allowed to do this
+├── CrossSite                    another site's page has made a browser send it
+├── SignInFailed                 what came back from the identity provider proves nothing
+├── ProviderUnavailable          the identity provider does not answer
 ├── GatewayOverloaded            more pictures at once than this process takes in
 ├── Stopping                     told to stop: send what comes next to somebody else
 └── PredictionError              no answer from the model server that may be shown
@@ -76,8 +80,24 @@ class PictureTooSmall(PictureError):
         self.min_edge = min_edge
 
 
+class NotIdentified(GatewayError):
+    """Nobody knows who asks, and this is not for everybody."""
+
+
 class NotPermitted(GatewayError):
     """Whoever asks is known and may not do this."""
+
+
+class CrossSite(GatewayError):
+    """Another site's page has made a browser send it."""
+
+
+class SignInFailed(GatewayError):
+    """What came back from the identity provider proves nothing."""
+
+
+class ProviderUnavailable(GatewayError):
+    """The identity provider does not answer, or is not the one we were told."""
 
 
 class GatewayOverloaded(GatewayError):

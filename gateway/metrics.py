@@ -87,6 +87,17 @@ BREAKERS = Gauge(
     multiprocess_mode="livesum",
 )
 PROBLEMS = Counter("dermserve_gateway_problems", "Problem answers by kind.", ["problem"])
+SIGN_INS = Counter(
+    "dermserve_gateway_sign_ins",
+    "Attempts to sign in: signed_in, without_role, failed, unavailable (the provider).",
+    ["result"],
+)
+KEY_FILE_READS = Counter(
+    "dermserve_gateway_key_file_reads", "Changes of the file of API keys: read, or failed (the old keys stay).", ["result"]
+)
+RATE_LIMIT_FALLBACKS = Counter(
+    "dermserve_gateway_rate_limit_fallbacks", "Times that a process lost the store of its rate limits and counted for itself."
+)
 
 
 @contextmanager

@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flask import Blueprint, Flask, Response, g, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Flask, Response, current_app, g, make_response, redirect, render_template, request, url_for
 from flask_babel import Babel, format_percent, get_locale
 
 from gateway import logs
 from gateway.admission import Admission
+from gateway.browser_security import own_path
 from gateway.classify import Classifier
 from gateway.errors import NoConsent, NoPicture, PredictionError
 from gateway.identity import public, requires
@@ -161,11 +162,11 @@ def _page(name: str, status: int, **context: Any) -> Response:
 @public
 def _choose_language() -> Response:
     """Remember the language and go back to the page it was chosen on."""
-    response = make_response(redirect(_own_path(request.form.get("next", "")), 303))
+    response = make_response(redirect(own_path(request.form.get("next", ""), url_for("portal.home")), 303))
     chosen = request.form.get("language")
     if chosen in LANGUAGES:
         response.set_cookie(
-            LANGUAGE_COOKIE, chosen, max_age=_COOKIE_AGE, secure=request.is_secure, httponly=True, samesite="Lax"
+            LANGUAGE_COOKIE, chosen, max_age=_COOKIE_AGE, secure=current_app.config["IS_HTTPS"], httponly=True, samesite="Lax"
         )
     return response
 
@@ -185,13 +186,6 @@ def _select_language() -> str:
 
 def _language() -> str:
     return str(get_locale())
-
-
-def _own_path(path: str) -> str:
-    """The path when it is one of this site's, otherwise the home page's."""
-    # A browser takes both // and /\ for the beginning of another host's name.
-    is_own = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if is_own else url_for("portal.home")
 
 
 def _percent(share: float) -> str:

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from gateway.errors import (
     BrokenPicture,
+    CrossSite,
     GatewayError,
     GatewayOverloaded,
     InvalidModelAnswer,
@@ -18,11 +19,14 @@ from gateway.errors import (
     NoConsent,
     NoPicture,
     NotAPicture,
+    NotIdentified,
     NotPermitted,
     PictureError,
     PictureTooLarge,
     PictureTooSmall,
     Polyglot,
+    ProviderUnavailable,
+    SignInFailed,
     Stopping,
     UploadTooLarge,
 )
@@ -60,7 +64,14 @@ TABLE: Final[dict[type[GatewayError], Problem]] = {
     UploadTooLarge: Problem("upload-too-large", 413, "The upload is too large"),
     PictureTooLarge: Problem("picture-too-large", 413, "The picture has too many pixels"),
     PictureTooSmall: Problem("picture-too-small", 422, "The picture is too small"),
+    # The same for no key, a wrong one and one that has expired: whoever tries keys learns nothing.
+    NotIdentified: Problem("not-signed-in", 401, "This needs somebody who is signed in, or a key"),
     NotPermitted: Problem("not-permitted", 403, "You may not do this"),
+    CrossSite: Problem("cross-site", 403, "Another site has sent this request"),
+    SignInFailed: Problem("sign-in-failed", 400, "The sign-in was not completed"),
+    ProviderUnavailable: Problem(
+        "provider-unavailable", 503, "The identity provider does not answer", retry_after_s=RETRY_AFTER_S
+    ),
     ModelServerUnavailable: Problem("model-unavailable", 503, "No model is available", retry_after_s=RETRY_AFTER_S),
     # Which of the two it was, is no concern of the client; the metrics tell.
     GatewayOverloaded: _OVERLOADED,
@@ -72,6 +83,7 @@ TABLE: Final[dict[type[GatewayError], Problem]] = {
 NOT_FOUND: Final = Problem("not-found", 404, "There is nothing at this address")
 METHOD_NOT_ALLOWED: Final = Problem("method-not-allowed", 405, "This address does not take this method")
 BAD_REQUEST: Final = Problem("bad-request", 400, "The request cannot be read")
+TOO_MANY_REQUESTS: Final = Problem("too-many-requests", 429, "Too many requests from you")
 INTERNAL: Final = Problem("internal-error", 500, "Something went wrong on our side")
 
 _BY_STATUS: Final = {
@@ -79,6 +91,7 @@ _BY_STATUS: Final = {
     404: NOT_FOUND,
     405: METHOD_NOT_ALLOWED,
     413: TABLE[UploadTooLarge],
+    429: TOO_MANY_REQUESTS,
 }
 
 

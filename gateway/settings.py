@@ -1,15 +1,21 @@
 """The gateway's configuration: environment variables GATEWAY_*, read once."""
 
 import dataclasses
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import urlsplit
 
 PREFIX: Final = "GATEWAY_"
 
 TENSORFLOW_SERVING: Final = "tensorflow-serving"
 OPEN_INFERENCE: Final = "open-inference"
+
+NONE: Final = "none"
+KEYS: Final = "keys"
+OIDC: Final = "oidc"
 
 CALLS: Final = 3
 """Predict timeouts that a picture may take: two halves for a canary that fails, the answer, and the metadata of its version."""
@@ -47,6 +53,18 @@ class Settings:
         worker_timeout_s: a worker that hangs for so long is replaced.
         max_upload_bytes: of a whole request body.
         max_picture_pixels: width times height, checked before decoding.
+        identity: how whoever asks says who they are: none, or some of keys and oidc, with commas.
+        public_url: https://host under which browsers reach the gateway; what is made of it: redirects, cookies, own origin.
+        proxies: of ours in front, each of which adds a hop to X-Forwarded-For; no other forwarded header is believed.
+        api_keys_file: JSON file of keys, written by `python -m gateway.api_keys`.
+        oidc_issuer: https address of the identity provider, as it calls itself.
+        oidc_client_id: how it calls us.
+        oidc_client_secret_file: file with the secret that it gave us.
+        oidc_roles_claim: claim of the ID token that holds a person's roles.
+        session_key_file: file with a key in each line; the first one signs sessions, the others still open them.
+        rate_limit: classifications of each identity, as in "60 per minute"; empty for no limit.
+        redis_url: of the Redis that all processes share; empty for none.
+        redis_password_file: file with its password.
     """
 
     bind: str = "127.0.0.1:8000"
@@ -67,6 +85,18 @@ class Settings:
     worker_timeout_s: float = 30.0
     max_upload_bytes: int = 20_000_000
     max_picture_pixels: int = 50_000_000
+    identity: str = NONE
+    public_url: str = ""
+    proxies: int = 0
+    api_keys_file: str = ""
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret_file: str = ""
+    oidc_roles_claim: str = "roles"
+    session_key_file: str = ""
+    rate_limit: str = ""
+    redis_url: str = ""
+    redis_password_file: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -96,9 +126,24 @@ class Settings:
         """For a picture's turn. The calls must fit in behind it, the rest is shared with decoding."""
         return min(MAX_WAIT_S, (self.request_budget_s - CALLS * self.predict_timeout_s) / 2)
 
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """The ways in which whoever asks may say who they are."""
+        return tuple(way.strip() for way in self.identity.split(","))
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether strangers are told from others."""
+        return self.identities != (NONE,)
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers come over TLS."""
+        return self.public_url.startswith("https://")
+
     def _problems(self) -> list[str]:
         shares = ("canary_share", "shadow_share")
-        may_be_zero = (*shares, "max_waiting", "drain_s")
+        may_be_zero = (*shares, "max_waiting", "drain_s", "proxies")
         problems = [
             f"{PREFIX}{field.name.upper()} must be above zero"
             for field in dataclasses.fields(self)
@@ -107,7 +152,7 @@ class Settings:
         problems += [f"{PREFIX}{name.upper()} is not from 0 to 1" for name in shares if not 0 <= getattr(self, name) <= 1]
         problems += [
             f"{PREFIX}{name.upper()} must not be below zero"
-            for name in ("max_waiting", "drain_s")
+            for name in ("max_waiting", "drain_s", "proxies")
             if not getattr(self, name) >= 0
         ]
         if not re.fullmatch(r".+:\d{1,5}", self.bind):
@@ -126,4 +171,59 @@ class Settings:
             problems.append(
                 f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > {CALLS} x {PREFIX}PREDICT_TIMEOUT_S does not hold"
             )
-        return problems
+        return problems + _identity_problems(self)
+
+
+_OF_KEYS: Final = ("api_keys_file",)
+_OF_OIDC: Final = ("oidc_issuer", "oidc_client_id", "oidc_client_secret_file", "session_key_file")
+_RATE: Final = re.compile(r"[1-9]\d* per (?:[1-9]\d* )?(?:second|minute|hour|day)s?")
+
+
+def _identity_problems(settings: Settings) -> list[str]:
+    """What is missing before strangers may reach the gateway, or would be there in vain."""
+    ways = settings.identities
+    problems = [
+        f"{PREFIX}IDENTITY has {way!r}; it takes {NONE}, {KEYS}, {OIDC}" for way in ways if way not in (NONE, KEYS, OIDC)
+    ]
+    if NONE in ways and len(ways) > 1:
+        problems.append(f"{PREFIX}IDENTITY: {NONE} stands alone")
+    if ways == (NONE,) and not is_loopback(settings.bind.rpartition(":")[0]):
+        problems.append(
+            f"{PREFIX}BIND {settings.bind} can be reached by others, and {PREFIX}IDENTITY {NONE} lets everybody do everything: "
+            f"set {PREFIX}IDENTITY to {KEYS}, {OIDC} or {KEYS},{OIDC} (docs/identity.md), or bind to 127.0.0.1"
+        )
+    for way, names in ((KEYS, _OF_KEYS), (OIDC, _OF_OIDC)):
+        problems += [
+            f"{PREFIX}{name.upper()} is needed for {PREFIX}IDENTITY {way}"
+            if way in ways
+            else f"{PREFIX}{name.upper()} does nothing without {way} in {PREFIX}IDENTITY"
+            for name in names
+            if (way in ways) != bool(getattr(settings, name))
+        ]
+    if OIDC in ways and not settings.public_url:
+        problems.append(f"{PREFIX}PUBLIC_URL is needed for {PREFIX}IDENTITY {OIDC}")
+    if settings.public_url and (not _is_safe_address(settings.public_url) or urlsplit(settings.public_url).path):
+        problems.append(
+            f"{PREFIX}PUBLIC_URL is not https://host (http on loopback only), without a path: {settings.public_url!r}"
+        )
+    if settings.oidc_issuer and not _is_safe_address(settings.oidc_issuer):
+        problems.append(f"{PREFIX}OIDC_ISSUER is not an https address (http on loopback only): {settings.oidc_issuer!r}")
+    if settings.rate_limit and not _RATE.fullmatch(settings.rate_limit):
+        problems.append(f"{PREFIX}RATE_LIMIT is not like '60 per minute': {settings.rate_limit!r}")
+    return problems
+
+
+def _is_safe_address(address: str) -> bool:
+    parts = urlsplit(address)
+    is_plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
+    return (
+        bool(parts.hostname) and (parts.scheme == "https" or is_plain) and not (parts.query or parts.fragment or parts.username)
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the host; by its form, a name is not looked up."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,13 +1,15 @@
 """Composition root: environment -> settings -> model server -> application. Imported by each worker, after the fork."""
 
 import os
+from pathlib import Path
 
 from gateway import logs
-from gateway.app import create_app
+from gateway.api_keys import ApiKeys
+from gateway.app import Doors, create_app
 from gateway.canary import CanaryPredictor
 from gateway.open_inference import OpenInferencePredictor
 from gateway.predictor import Predictor
-from gateway.settings import OPEN_INFERENCE, Settings
+from gateway.settings import KEYS, OIDC, OPEN_INFERENCE, Settings
 from gateway.tfserving import TFServingPredictor
 from serving.channel import read_credentials
 from serving.contract import CANARY_LABEL
@@ -24,4 +26,26 @@ else:
     # Half the time: what a canary takes and fails is taken from the picture's own answer.
     canary = TFServingPredictor(settings.model_server, CANARY_LABEL, timeout_s / 2, credentials)
     predictor = CanaryPredictor(stable, canary, settings.canary_share, settings.shadow_share)
-app = create_app(settings, predictor)
+# What is off is not loaded: Authlib takes 11 MB of each worker, the client of Redis 24.
+provider = None
+if OIDC in settings.identities:
+    from gateway.oidc import Provider
+
+    provider = Provider(settings)
+store = None
+if settings.redis_url:
+    from gateway.redis_store import connect
+
+    store = connect(settings)
+limit_rates = None
+if settings.asks_who or settings.rate_limit:
+    from gateway.rate_limits import RateLimits
+
+    limit_rates = RateLimits(settings, store).init_app
+keys = ApiKeys(Path(settings.api_keys_file)) if KEYS in settings.identities else None
+app = create_app(settings, predictor, Doors(keys, provider, limit_rates))
+if settings.proxies:
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    # The address only: scheme and host come from GATEWAY_PUBLIC_URL.
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=0, x_host=0)  # type: ignore[method-assign]

@@ -78,3 +78,28 @@ ensure_environment() {
     mv "$environment/.lock-sha256.partial" "$environment/.lock-sha256"
   ) 8>".venvs/$role.lock"
 }
+
+# ensure_provider: puts the tests' OpenID Connect provider into .venvs/oidc, with the npm of the test environment. The lock
+# holds hashes and no address; scripts of packages are not run. VENV_OIDC names a folder with node_modules to use as it is.
+ensure_provider() {
+  local folder=$checkout/.venvs/oidc source=tests/oidc_provider override=VENV_OIDC npm
+  if [ -n "${!override:-}" ]; then
+    [ -d "${!override}/node_modules/oidc-provider" ] || die "$override is ${!override}, but there is no provider in it"
+    return
+  fi
+  npm=$(dirname "$(python_of test)")/npm
+  (
+    flock 8
+    wanted=$(cat "$source/package.json" "$source/package-lock.json" | sha256sum)
+    if [ "$(cat "$folder/.lock-sha256" 2>/dev/null)" = "$wanted" ]; then
+      exit 0
+    fi
+    say "Installing $source/package-lock.json into .venvs/oidc"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$source/package.json" "$source/package-lock.json" "$folder/"
+    PATH=$(dirname "$npm"):$PATH "$npm" ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2
+    printf '%s\n' "$wanted" >"$folder/.lock-sha256.partial"
+    mv "$folder/.lock-sha256.partial" "$folder/.lock-sha256"
+  ) 8>".venvs/oidc.lock"
+}

@@ -7,6 +7,7 @@ source "$(dirname "$0")/environments.sh"
 find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 
 ensure_environment test
+ensure_provider
 ensure_environment triton
 # Triton's Python backend loads the interpreter as a library, which Debian packs apart.
 version=$("$(python_of triton)" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')

@@ -23,6 +23,10 @@ def test_the_gateway_loads_no_tensorflow(loaded):
     assert not loaded & {"tensorflow", "tensorflow_serving", "keras", "training", "sklearn", "matplotlib"}
 
 
+def test_the_gateway_loads_nothing_for_what_is_off(loaded):
+    assert not loaded & {"authlib", "joserfc", "flask_limiter", "limits", "redis"}
+
+
 def test_the_gateway_loads_what_it_needs(loaded):
     """Otherwise the test above would prove nothing."""
     assert {"flask", "grpc", "PIL", "gateway", "serving"} <= loaded

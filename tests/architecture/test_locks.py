@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -45,3 +46,14 @@ def test_what_is_deployed_is_what_is_tested(role):
 
 def test_the_gateway_is_deployed_without_tensorflow():
     assert not pins(REQUIREMENTS / "gateway.txt").keys() & {"tensorflow", "tensorflow-serving-api", "keras"}
+
+
+def test_the_identity_providers_lock_holds_hashes_and_no_address():
+    packages = json.loads((ROOT / "tests" / "oidc_provider" / "package-lock.json").read_text())["packages"]
+    installed = {name: entry for name, entry in packages.items() if name}
+
+    assert "node_modules/oidc-provider" in installed
+    for name, entry in installed.items():
+        assert entry["integrity"].startswith("sha512-"), name
+        assert "resolved" not in entry, name
+        assert not entry.get("hasInstallScript"), name

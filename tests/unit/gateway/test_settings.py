@@ -14,9 +14,9 @@ def test_an_empty_environment_gives_the_defaults_in_the_order_that_deadlines_nee
 
 
 def test_every_field_is_read_with_its_type():
-    settings = Settings.from_env({"GATEWAY_BIND": "0.0.0.0:80", "GATEWAY_WORKERS": "5", "GATEWAY_PREDICT_TIMEOUT_S": "1.5"})
+    settings = Settings.from_env({"GATEWAY_BIND": "[::1]:80", "GATEWAY_WORKERS": "5", "GATEWAY_PREDICT_TIMEOUT_S": "1.5"})
 
-    assert settings == dataclasses.replace(Settings(), bind="0.0.0.0:80", workers=5, predict_timeout_s=1.5)
+    assert settings == dataclasses.replace(Settings(), bind="[::1]:80", workers=5, predict_timeout_s=1.5)
 
 
 def test_all_problems_are_reported_at_once():
@@ -65,3 +65,82 @@ def test_what_needs_labels_is_refused_over_a_protocol_without_them():
 
     for name in environ:
         assert name in str(caught.value)
+
+
+OIDC = {
+    "GATEWAY_IDENTITY": "keys,oidc",
+    "GATEWAY_BIND": "0.0.0.0:8000",
+    "GATEWAY_API_KEYS_FILE": "keys.json",
+    "GATEWAY_OIDC_ISSUER": "https://id.hospital.example/realms/staff",
+    "GATEWAY_OIDC_CLIENT_ID": "dermserve",
+    "GATEWAY_OIDC_CLIENT_SECRET_FILE": "secret",
+    "GATEWAY_SESSION_KEY_FILE": "session.key",
+    "GATEWAY_PUBLIC_URL": "https://derm.hospital.example",
+}
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8000", "10.0.0.7:8000", "[::]:8000", "gateway:8000"])
+def test_others_reach_the_gateway_only_when_they_are_asked_who_they_are(bind):
+    with pytest.raises(
+        SettingsError, match=r"GATEWAY_IDENTITY.*keys, oidc or keys,oidc .docs/identity.md., or bind to 127.0.0.1"
+    ):
+        Settings.from_env({"GATEWAY_BIND": bind})
+
+    assert Settings.from_env({"GATEWAY_BIND": bind, "GATEWAY_IDENTITY": "keys", "GATEWAY_API_KEYS_FILE": "x"}).asks_who
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1"])
+def test_on_loopback_nobody_needs_to_be_asked(bind):
+    assert not Settings.from_env({"GATEWAY_BIND": bind}).asks_who
+
+
+def test_a_hospitals_settings_are_taken_and_each_of_them_is_needed():
+    assert Settings.from_env(OIDC).identities == ("keys", "oidc")
+    for name in OIDC.keys() - {"GATEWAY_BIND", "GATEWAY_IDENTITY"}:
+        with pytest.raises(SettingsError, match=f"{name} is needed"):
+            Settings.from_env({key: value for key, value in OIDC.items() if key != name})
+
+
+@pytest.mark.parametrize("identity", ["", "none,keys", "password", "keys,", "oidc;keys"])
+def test_an_identity_is_one_that_there_is(identity):
+    with pytest.raises(SettingsError, match="GATEWAY_IDENTITY"):
+        Settings.from_env(OIDC | {"GATEWAY_IDENTITY": identity})
+
+
+def test_what_would_do_nothing_is_refused():
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(OIDC | {"GATEWAY_IDENTITY": "none", "GATEWAY_BIND": "127.0.0.1:1"})
+
+    for name in OIDC.keys() - {"GATEWAY_BIND", "GATEWAY_IDENTITY", "GATEWAY_PUBLIC_URL"}:
+        assert f"{name} does nothing" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_PUBLIC_URL", "GATEWAY_OIDC_ISSUER"])
+@pytest.mark.parametrize(
+    "address", ["http://hospital.example", "hospital.example", "https://", "https://a@b.example", "https://b/?x=1"]
+)
+def test_addresses_that_browsers_are_sent_to_are_safe(name, address):
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_env(OIDC | {name: address})
+
+    assert Settings.from_env(OIDC | {name: "http://127.0.0.1:9000"})
+
+
+@pytest.mark.parametrize("address", ["https://derm.hospital.example/", "https://derm.hospital.example/portal"])
+def test_the_public_address_has_no_path(address):
+    with pytest.raises(SettingsError, match="GATEWAY_PUBLIC_URL"):
+        Settings.from_env(OIDC | {"GATEWAY_PUBLIC_URL": address})
+
+
+def test_a_rate_is_a_number_and_a_time():
+    for rate in ("60 per minute", "1 per second", "1000 per 12 hours"):
+        assert Settings.from_env({"GATEWAY_RATE_LIMIT": rate}).rate_limit == rate
+    for rate in ("60", "60/minute", "0 per minute", "many per minute", "60 per minute; 1 per day"):
+        with pytest.raises(SettingsError, match="GATEWAY_RATE_LIMIT"):
+            Settings.from_env({"GATEWAY_RATE_LIMIT": rate})
+
+
+def test_no_proxy_is_the_default_and_less_is_not_possible():
+    assert Settings.from_env({"GATEWAY_PROXIES": "0"}).proxies == 0
+    with pytest.raises(SettingsError, match="GATEWAY_PROXIES"):
+        Settings.from_env({"GATEWAY_PROXIES": "-1"})

@@ -1,5 +1,6 @@
 // The check without leaving the page. Every text comes from the page; the result is the server's fragment.
 
+import { toFragment } from "./fragment.js";
 import { Picker } from "./picker.js";
 import { NoConnection, upload } from "./upload.js";
 
@@ -72,7 +73,7 @@ export function enhanceCheck(form, showResult) {
         picker.clear();
         showResult(answer.html);
       } else {
-        showProblem(document.createRange().createContextualFragment(answer.html));
+        showProblem(toFragment(answer.html));
       }
     } catch (error) {
       finish(signal.aborted ? status.dataset.cancelled : "");

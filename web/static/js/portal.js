@@ -1,6 +1,7 @@
 // Entry: gives a page its dialogs. Without this script every form still works as a plain form.
 
 import { enhanceCheck } from "./check.js";
+import { toFragment } from "./fragment.js";
 
 const form = document.querySelector("form[data-check]");
 const start = document.querySelector("form[data-start]");
@@ -25,7 +26,7 @@ enablePrinting(document);
 function showResult(html) {
   checkDialog?.close();
   const place = resultDialog.querySelector("[data-result]");
-  place.replaceChildren(document.createRange().createContextualFragment(html));
+  place.replaceChildren(toFragment(html));
   enablePrinting(place);
   resultDialog.showModal();
   resultDialog.scrollTop = 0;
