@@ -29,65 +29,93 @@ class Admission:
             waiting: that may be present beside them: their upload is coming in, or they wait to be worked on.
             max_wait_s: for being worked on.
         """
-        self._places = threading.BoundedSemaphore(at_work + waiting)
+        self._at_work = at_work
+        self._room = at_work + waiting
         self._max_wait_s = max_wait_s
         self._lock = threading.Lock()
         self._free = at_work
-        self._queue: deque[threading.Event] = deque()
+        self._queue: deque[_Turn] = deque()
+
+    def counted(self, pictures: int) -> int:
+        """As how many pictures an upload of several counts: at most as many as can be worked on at a time."""
+        return min(pictures, self._at_work)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Be present. Never waits; taken before the upload is read.
+    def place(self, pictures: int = 1) -> Iterator[None]:
+        """Be present. Never waits; the first one is taken before the upload is read.
 
         Raises:
-            GatewayOverloaded: every place is taken.
+            GatewayOverloaded: there are not so many places.
         """
-        if not self._places.acquire(blocking=False):
-            metrics.ADMISSIONS.labels("full").inc()
+        with self._lock:
+            is_free = self._room >= pictures
+            self._room -= pictures if is_free else 0
+        if not is_free:
+            metrics.ADMISSIONS.labels("full").inc(pictures)
             raise GatewayOverloaded("every place is taken")
         try:
-            with metrics.PICTURES.labels("present").track_inprogress():
+            with _counted("present", pictures):
                 yield
         finally:
-            self._places.release()
+            with self._lock:
+                self._room += pictures
 
     @contextmanager
-    def work(self) -> Iterator[None]:
-        """Be worked on, as soon as it is one's turn.
+    def work(self, pictures: int = 1) -> Iterator[None]:
+        """Be worked on, as soon as it is one's turn: all that is counted for an upload at once, or none of it.
 
         Raises:
             GatewayOverloaded: one's turn did not come in time.
         """
-        with metrics.PICTURES.labels("waiting").track_inprogress():
-            is_admitted = self._wait()
-        metrics.ADMISSIONS.labels("admitted" if is_admitted else "late").inc()
+        with _counted("waiting", pictures):
+            is_admitted = self._wait(pictures)
+        metrics.ADMISSIONS.labels("admitted" if is_admitted else "late").inc(pictures)
         if not is_admitted:
             raise GatewayOverloaded("the turn did not come in time")
         try:
-            with metrics.PICTURES.labels("at_work").track_inprogress():
+            with _counted("at_work", pictures):
                 yield
         finally:
-            self._pass_on()
+            with self._lock:
+                self._free += pictures
+                self._pass_on()
 
-    def _wait(self) -> bool:
-        turn = threading.Event()
+    def _wait(self, pictures: int) -> bool:
+        turn = _Turn(pictures)
         with self._lock:
-            if self._free:
-                self._free -= 1
-                return True
             self._queue.append(turn)
-        if turn.wait(deadline.remaining_s(self._max_wait_s)):
+            self._pass_on()
+        if turn.has_come.wait(deadline.remaining_s(self._max_wait_s)):
             return True
         with self._lock:
-            if turn.is_set():
+            if turn.has_come.is_set():
                 return True
             self._queue.remove(turn)
+            # It may have stood before others that need less.
+            self._pass_on()
         return False
 
     def _pass_on(self) -> None:
-        """Hand the turn to the one that has waited longest; nobody who comes now can snatch it."""
-        with self._lock:
-            if self._queue:
-                self._queue.popleft().set()
-            else:
-                self._free += 1
+        """Hand the turns to those that have waited longest; nobody who comes now can snatch one, nor does a batch starve."""
+        while self._queue and self._queue[0].pictures <= self._free:
+            turn = self._queue.popleft()
+            self._free -= turn.pictures
+            turn.has_come.set()
+
+
+class _Turn:
+    """One that waits to be worked on."""
+
+    def __init__(self, pictures: int) -> None:
+        self.pictures = pictures
+        self.has_come = threading.Event()
+
+
+@contextmanager
+def _counted(state: str, pictures: int) -> Iterator[None]:
+    gauge = metrics.PICTURES.labels(state)
+    gauge.inc(pictures)
+    try:
+        yield
+    finally:
+        gauge.dec(pictures)

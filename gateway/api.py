@@ -1,37 +1,96 @@
-"""The JSON API."""
+"""The JSON API: one picture, or several at once. docs/openapi.yaml says what it takes and gives."""
 
-from flask import Blueprint, Response, g, jsonify, request
+import json
+from collections.abc import Callable, Iterable
+from typing import Final
 
+from flask import Blueprint, Response, g, request
+from werkzeug.datastructures import FileStorage
+
+from gateway import fhir, idempotency, metrics, problems
 from gateway.admission import Admission
 from gateway.classify import Classification, Classifier
-from gateway.errors import NoPicture
-from gateway.identity import requires
+from gateway.errors import BadParameter, NoPicture, OverlayNotKept, PictureError, TooManyPictures
+from gateway.idempotency import Answers
+from gateway.identity import current, requires
+from gateway.negotiation import FHIR, JSON, PROBLEM, choose, depends_on_accept, prefers
+
+MAX_PICTURES: Final = 16
+"""Of a batch: half of the largest that the model server computes at once, so that two of them share it."""
+
+_PATHS: Final = ("/api/v1/classifications", "/api/v1/classifications:batch")
+_MAP_PARAMETER: Final = "activation_map"
+_MAP_UNIT: Final = (
+    "Logit of malignant, before calibration: the mean of the 49 cells is the logit of the whole picture. Above 0 a cell speaks "
+    "for malignant, below 0 against it. The first row is the top of the upright picture, and the cells cover all of it. It "
+    "shows where the model looked, not where a lesion is malignant."
+)
 
 
-def blueprint(classifier: Classifier, admission: Admission) -> Blueprint:
-    """Routes under /api/v1."""
+def blueprint(classifier: Classifier, admission: Admission, answers: Answers | None = None) -> Blueprint:
+    """Routes under /api/v1 that classify.
+
+    Args:
+        classifier: the use case.
+        admission: how many pictures are present.
+        answers: of requests with an Idempotency-Key; None where none are kept.
+    """
     api = Blueprint("api", __name__, url_prefix="/api/v1")
+    api.after_request(depends_on_accept)
 
     @api.post("/classifications")
     @requires("classify")
     def classify() -> Response:
         """Classify the picture in the multipart field `file`."""
+        media_type = choose(JSON, FHIR)
+        shown = _map_parameter("grid", "overlay")
+        if shown and media_type == FHIR:
+            raise BadParameter(f"{_MAP_PARAMETER} is for {JSON} only")
+        key = idempotency.read_key(request.headers.get(idempotency.HEADER), answers)
+        if key and shown == "overlay":
+            raise OverlayNotKept("send an overlay's request without Idempotency-Key: its answer holds the picture")
+
         # Before the first look at the form, which reads the upload.
         with admission.place():
-            upload = request.files.get("file")
-            if upload is None:
-                raise NoPicture("the form has no field `file` with a picture")
-            response = jsonify(to_document(classifier.classify(upload.read(), g.request_id)))
-        response.cache_control.no_store = True
-        return response
+            (upload,) = _uploads(1)
+
+            def work() -> str:
+                classification = classifier.classify(upload.read(), g.request_id, with_overlay=shown == "overlay")
+                return json.dumps(fhir.to_bundle(classification) if media_type == FHIR else to_document(classification, shown))
+
+            return _answer(answers, key, (media_type, shown), [upload], work)
+
+    @api.post("/classifications:batch")
+    @requires("classify")
+    def classify_batch() -> Response:
+        """Classify the pictures in the multipart fields `file`; one that cannot be used does not spoil the others."""
+        media_type = choose(JSON)
+        shown = _map_parameter("grid")
+        key = idempotency.read_key(request.headers.get(idempotency.HEADER), answers)
+        with admission.place():
+            uploads = _uploads(MAX_PICTURES)
+
+            def work() -> str:
+                files = (upload.read() for upload in uploads)
+                results = classifier.classify_batch(files, len(uploads), g.request_id)
+                return json.dumps({"results": [_to_result(result, place, shown) for place, result in enumerate(results, 1)]})
+
+            # How many there are is not known before the form is read; from here on they count.
+            with admission.place(admission.counted(len(uploads)) - 1):
+                return _answer(answers, key, (media_type, shown), uploads, work)
 
     return api
 
 
-def to_document(classification: Classification) -> dict[str, object]:
-    """The API's answer; its keys are kept from version to version."""
+def to_document(classification: Classification, shown: str = "") -> dict[str, object]:
+    """The API's answer; its keys are kept from version to version.
+
+    Args:
+        classification: of one picture.
+        shown: of the activation map: nothing, `grid` or `overlay`.
+    """
     metadata = classification.metadata
-    return {
+    document: dict[str, object] = {
         "id": classification.id,
         "label": classification.label,
         "reason": classification.reason,
@@ -41,3 +100,71 @@ def to_document(classification: Classification) -> dict[str, object]:
         "warnings": list(classification.warnings),
         "model": {"name": metadata.name, "version": metadata.version},
     }
+    if shown and classification.activation_map is not None:
+        shown_map = {"grid": classification.activation_map.tolist(), "unit": _MAP_UNIT}
+        if shown == "overlay":
+            shown_map["overlay"] = classification.overlay.to_document() if classification.overlay else None
+        document[_MAP_PARAMETER] = shown_map
+    return document
+
+
+def render_problem(problem: problems.Problem) -> Response:
+    """The problem for machines, in the form of the answer that it stands for."""
+    if request.path in _PATHS and prefers(FHIR, JSON, PROBLEM):
+        outcome = fhir.to_operation_outcome(problem, g.request_id)
+        return Response(json.dumps(outcome) + "\n", problem.status, content_type=FHIR)
+    return problems.to_response(problem)
+
+
+def _map_parameter(*taken: str) -> str:
+    """Empty when it is not there.
+
+    Raises:
+        BadParameter: it has another value, or comes more than once.
+    """
+    values = request.args.getlist(_MAP_PARAMETER)
+    if not values:
+        return ""
+    if len(values) > 1 or values[0] not in taken:
+        raise BadParameter(f"{_MAP_PARAMETER} takes {' or '.join(taken)}, once")
+    return values[0]
+
+
+def _uploads(at_most: int) -> list[FileStorage]:
+    """Of the form.
+
+    Raises:
+        NoPicture: there is none.
+        TooManyPictures: there are more.
+    """
+    uploads = request.files.getlist("file")
+    if not uploads:
+        raise NoPicture("the form has no field `file` with a picture")
+    if len(uploads) > at_most:
+        raise TooManyPictures(f"the form has {len(uploads)} pictures, this address takes {at_most}")
+    return uploads
+
+
+def _answer(
+    answers: Answers | None, key: str | None, form: tuple[str, str], uploads: Iterable[FileStorage], work: Callable[[], str]
+) -> Response:
+    """What the work gives, or what it gave when the request came first."""
+    is_kept = False
+    if key is None or answers is None:
+        body = work()
+    else:
+        streams = (upload.stream for upload in uploads)
+        body, is_kept = idempotency.once(answers, idempotency.claim(current().name, key, (request.path, *form), streams), work)
+    response = Response(body + "\n", content_type=form[0])
+    if is_kept:
+        response.headers[idempotency.REPLAYED_HEADER] = "true"
+    response.cache_control.no_store = True
+    return response
+
+
+def _to_result(result: Classification | PictureError, place: int, shown: str) -> dict[str, object]:
+    if isinstance(result, Classification):
+        return to_document(result, shown)
+    problem = problems.describe(result)
+    metrics.PROBLEMS.labels(problem.slug).inc()
+    return {**problems.to_document(problem, f"{g.request_id}-{place}")}

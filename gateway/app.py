@@ -10,7 +10,7 @@ from typing import IO, Final
 
 import structlog
 from flask import Flask, Request, Response, current_app, g, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 
 from gateway import (
     api,
@@ -23,6 +23,7 @@ from gateway import (
     metrics,
     portal,
     problems,
+    reference,
     sessions,
     sign_in,
 )
@@ -30,6 +31,7 @@ from gateway.admission import Admission
 from gateway.api_keys import ApiKeys
 from gateway.classify import Classifier
 from gateway.errors import UploadTooLarge
+from gateway.idempotency import Answers
 from gateway.predictor import Predictor
 from gateway.settings import Settings
 from gateway.sign_in import IdentityProvider
@@ -70,14 +72,22 @@ class Doors:
 NO_DOORS: Final = Doors()
 
 
-def create_app(settings: Settings, predictor: Predictor, doors: Doors = NO_DOORS) -> Flask:
-    """Assemble the application over a model server, behind the doors of the settings."""
+def create_app(settings: Settings, predictor: Predictor, doors: Doors = NO_DOORS, answers: Answers | None = None) -> Flask:
+    """Assemble the application over a model server, behind the doors of the settings.
+
+    Args:
+        settings: the whole configuration.
+        predictor: the model server.
+        doors: the ways in.
+        answers: where those of idempotent requests are kept.
+    """
     app = Application(__name__, template_folder=str(WEB / "templates"), static_folder=str(WEB / "static"))
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     admission = Admission(settings.threads, settings.max_waiting, settings.max_wait_s)
     classifier = Classifier(predictor, admission, settings.max_picture_pixels, settings.request_budget_s)
     portal.init_app(app)
-    app.register_blueprint(api.blueprint(classifier, admission))
+    app.register_blueprint(api.blueprint(classifier, admission, answers))
+    app.register_blueprint(reference.blueprint(predictor))
     app.register_blueprint(portal.blueprint(classifier, admission, predictor, settings))
     app.register_blueprint(health.blueprint(predictor))
     app.before_request(_begin)
@@ -129,11 +139,13 @@ def _explain(error: Exception) -> Response:
         _log.error("unexpected error", id=g.request_id, exc_info=error)
     elif problem.status > problems.INTERNAL.status:
         _log.warning("no prediction", id=g.request_id, problem=problem.slug, reason=str(error))
-    response = problems.to_response(problem) if browser_security.is_for_machines() else portal.render_problem(problem)
+    response = api.render_problem(problem) if browser_security.is_for_machines() else portal.render_problem(problem)
     if problem.retry_after_s:
         response.headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == _UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowed):
+        response.headers["Allow"] = ", ".join(error.valid_methods or ())
     response.cache_control.no_store = True
     if _is_upload_unread():
         # Once the answer is out.

@@ -8,6 +8,7 @@ from flask import Flask, Response, current_app, g, request
 
 from gateway import identity
 from gateway.errors import CrossSite
+from gateway.negotiation import HTML, JSON, prefers
 from gateway.settings import Settings, is_loopback
 
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -33,6 +34,9 @@ _POLICY: Final = (
     "require-trusted-types-for 'script'; trusted-types dermserve"
 )
 _MACHINE_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+PROBLEMS: Final = "/problems/"
+"""The one place where people and programs look the same thing up."""
+
 _MACHINE_PATHS: Final = ("/api/", "/health/", "/metrics")
 
 
@@ -75,6 +79,8 @@ def protect(response: Response) -> Response:
 
 def is_for_machines() -> bool:
     """Whether the answer is read by a program."""
+    if request.path.startswith(PROBLEMS):
+        return prefers(JSON, HTML)
     return request.path.startswith(_MACHINE_PATHS)
 
 

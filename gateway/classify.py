@@ -1,13 +1,18 @@
 """The use case: bytes of an upload -> a classification. Knows no HTTP and no gRPC."""
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from gateway import deadline, images, metrics
+from gateway.activation_map import Overlay, draw
 from gateway.admission import Admission
 from gateway.decision import Label, Reason, decide
-from gateway.errors import GatewayOverloaded
+from gateway.errors import GatewayOverloaded, PictureError
 from gateway.predictor import Prediction, Predictor
 from serving.metadata import ModelMetadata
 
@@ -27,6 +32,8 @@ class Classification:
         none_score: higher = further from lesions.
         warnings: what makes it less sure.
         metadata: of the version that answered, thresholds included.
+        activation_map: float32 [7, 7], see `gateway.predictor.Prediction`.
+        overlay: the map over the picture, when it was asked for and there is something to draw.
     """
 
     id: str
@@ -36,6 +43,8 @@ class Classification:
     none_score: float
     warnings: tuple[images.Warning, ...]
     metadata: ModelMetadata
+    activation_map: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    overlay: Overlay | None = field(default=None, compare=False, repr=False)
 
 
 class Classifier:
@@ -56,8 +65,8 @@ class Classifier:
         self._budget_s = budget_s
         self._decoding = threading.BoundedSemaphore(MAX_DECODING)
 
-    def classify(self, data: bytes, request_id: str) -> Classification:
-        """Wait for one's turn, decode, predict, decide.
+    def classify(self, data: bytes, request_id: str, *, with_overlay: bool = False) -> Classification:
+        """Wait for one's turn, decode, predict, decide; draw the activation map where it was asked for.
 
         Raises:
             GatewayOverloaded: the turn did not come in time.
@@ -65,9 +74,47 @@ class Classifier:
             PredictionError: the model server gave no answer that may be shown.
         """
         with deadline.within(self._budget_s), self._admission.work():
-            return self._classify(data, request_id)
+            return self._classify(data, request_id, with_overlay=with_overlay)
 
-    def _classify(self, data: bytes, request_id: str) -> Classification:
+    def classify_batch(self, uploads: Iterator[bytes], count: int, request_id: str) -> list[Classification | PictureError]:
+        """Wait for the turn of all, decode one after the other, predict in one call, decide for each.
+
+        Args:
+            uploads: the files; of each no more is kept than the model's input.
+            count: of files.
+            request_id: theirs are this one with their place behind it, the first one being 1.
+
+        Returns:
+            For each file, in their order, its classification, or why it has none.
+
+        Raises:
+            GatewayOverloaded: the turn did not come in time, or the time was over before all were decoded.
+            PredictionError: the model server gave no answer that may be shown.
+        """
+        with deadline.within(self._budget_s), self._admission.work(self._admission.counted(count)):
+            read = [self._read(data) for data in uploads]
+            usable = [entry for entry in read if not isinstance(entry, PictureError)]
+            if not usable:
+                return [entry for entry in read if isinstance(entry, PictureError)]
+            with metrics.stage("predict"):
+                predictions = iter(self._predictor.predict_batch(np.stack([image for image, _ in usable])))
+                answered = [(prediction, self._predictor.metadata(prediction.model_version)) for prediction in predictions]
+            given = iter(answered)
+            return [
+                entry if isinstance(entry, PictureError) else _conclude(f"{request_id}-{place}", *next(given), entry[1])
+                for place, entry in enumerate(read, 1)
+            ]
+
+    def _read(self, data: bytes) -> "tuple[npt.NDArray[np.uint8], tuple[images.Warning, ...]] | PictureError":
+        try:
+            with metrics.stage("decode"):
+                picture = self._decode(data)
+        except PictureError as error:
+            return error
+        with metrics.stage("preprocess"):
+            return images.model_input(picture), picture.warnings
+
+    def _classify(self, data: bytes, request_id: str, *, with_overlay: bool) -> Classification:
         with metrics.stage("decode"):
             picture = self._decode(data)
         with metrics.stage("preprocess"):
@@ -75,18 +122,8 @@ class Classifier:
         with metrics.stage("predict"):
             prediction = self._predictor.predict(image)
             metadata = self._predictor.metadata(prediction.model_version)
-        with metrics.stage("decide"):
-            label, reason = decide(prediction, metadata.thresholds)
-        _measure(prediction, metadata, picture, label, reason)
-        return Classification(
-            id=request_id,
-            label=label,
-            reason=reason,
-            malignant=prediction.malignant,
-            none_score=prediction.none_score,
-            warnings=picture.warnings,
-            metadata=metadata,
-        )
+        overlay = draw(picture.rgb, prediction.activation_map) if with_overlay else None
+        return _conclude(request_id, prediction, metadata, picture.warnings, overlay)
 
     def _decode(self, data: bytes) -> images.Picture:
         if not self._decoding.acquire(timeout=deadline.remaining_s(self._budget_s)):
@@ -97,14 +134,41 @@ class Classifier:
             self._decoding.release()
 
 
+def _conclude(
+    classification_id: str,
+    prediction: Prediction,
+    metadata: ModelMetadata,
+    warnings: tuple[images.Warning, ...],
+    overlay: Overlay | None = None,
+) -> Classification:
+    with metrics.stage("decide"):
+        label, reason = decide(prediction, metadata.thresholds)
+    _measure(prediction, metadata, warnings, label, reason)
+    return Classification(
+        id=classification_id,
+        label=label,
+        reason=reason,
+        malignant=prediction.malignant,
+        none_score=prediction.none_score,
+        warnings=warnings,
+        metadata=metadata,
+        activation_map=prediction.activation_map,
+        overlay=overlay,
+    )
+
+
 def _measure(
-    prediction: Prediction, metadata: ModelMetadata, picture: images.Picture, label: Label, reason: Reason | None
+    prediction: Prediction,
+    metadata: ModelMetadata,
+    warnings: tuple[images.Warning, ...],
+    label: Label,
+    reason: Reason | None,
 ) -> None:
     version = str(metadata.version)
     metrics.OUTCOMES.labels(label, reason or "", version).inc()
     metrics.MALIGNANT_PROBABILITY.labels(version).observe(prediction.malignant)
     metrics.NONE_SCORE.labels(version).observe(prediction.none_score)
-    for warning in picture.warnings:
+    for warning in warnings:
         metrics.QUALITY_WARNINGS.labels(warning).inc()
     if label == "none" and prediction.malignant >= metadata.thresholds.malignant:
         metrics.MALIGNANT_LOOKING_REJECTIONS.labels(version).inc()

@@ -11,6 +11,16 @@ GatewayError
 │   ├── PictureTooLarge          more pixels than we take
 │   └── PictureTooSmall          too few pixels to say anything
 ├── NotIdentified                nobody knows who asks, and this is not for everybody
+├── RequestError                 the request, not its picture, is wrong; its text is for whoever sent it
+│   ├── BadParameter             a parameter has a value that it does not take
+│   ├── NotAcceptable            no form of the answer is one that the client takes
+│   ├── TooManyPictures          more than one call takes
+│   ├── BadIdempotencyKey        no key of the form that we take
+│   ├── IdempotencyKeyReused     the key came before, with another request
+│   ├── IdempotencyInProgress    the first request with the key is still at work
+│   ├── IdempotencyNotConfigured nothing is kept here, so a key promises nothing
+│   └── OverlayNotKept           an answer with a picture in it cannot be kept
+├── IdempotencyUnavailable       what is kept cannot be reached, so the promise of a key cannot be given
 ├── NotPermitted                 known, but not allowed to do this
 ├── CrossSite                    another site's page has made a browser send it
 ├── SignInFailed                 what came back from the identity provider proves nothing
@@ -82,6 +92,46 @@ class PictureTooSmall(PictureError):
 
 class NotIdentified(GatewayError):
     """Nobody knows who asks, and this is not for everybody."""
+
+
+class RequestError(GatewayError):
+    """The request cannot be met, whatever its picture is."""
+
+
+class BadParameter(RequestError):
+    """A parameter has a value that it does not take."""
+
+
+class NotAcceptable(RequestError):
+    """The client takes no form in which the answer can be given."""
+
+
+class TooManyPictures(RequestError):
+    """More pictures than one call takes."""
+
+
+class BadIdempotencyKey(RequestError):
+    """The key is too short, too long or has other characters than a key may have."""
+
+
+class IdempotencyKeyReused(RequestError):
+    """The key came before, with another request."""
+
+
+class IdempotencyInProgress(RequestError):
+    """The first request with the key is still at work."""
+
+
+class IdempotencyNotConfigured(RequestError):
+    """There is nowhere to keep an answer."""
+
+
+class OverlayNotKept(RequestError):
+    """The answer would hold the picture, and no picture is kept."""
+
+
+class IdempotencyUnavailable(GatewayError):
+    """Where answers are kept cannot be reached."""
 
 
 class NotPermitted(GatewayError):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from gateway.errors import InvalidModelAnswer, ModelServerUnavailable
 from gateway.model_channel import ModelChannel
-from gateway.predictor import OUTPUT_SHAPES, KnownMetadata, Prediction, check_image, read_prediction
+from gateway.predictor import OUTPUT_SHAPES, KnownMetadata, Prediction, check_images, output_shape, read_predictions
 from serving.contract import (
     IMAGES_INPUT,
     METADATA_OUTPUT,
@@ -55,20 +55,24 @@ class OpenInferencePredictor:
 
     def predict(self, image: npt.NDArray[np.uint8]) -> Prediction:
         """See `gateway.predictor.Predictor`."""
-        check_image(image)
+        return self.predict_batch(image[np.newaxis])[0]
+
+    def predict_batch(self, images: npt.NDArray[np.uint8]) -> list[Prediction]:
+        """See `gateway.predictor.Predictor`."""
+        check_images(images)
         request = wire.ModelInferRequest(
             model_name=MODEL_NAME,
-            inputs=[wire.InferTensor(name=IMAGES_INPUT, datatype="UINT8", shape=[1, *image.shape])],
-            raw_input_contents=[np.ascontiguousarray(image).tobytes()],
+            inputs=[wire.InferTensor(name=IMAGES_INPUT, datatype="UINT8", shape=images.shape)],
+            raw_input_contents=[np.ascontiguousarray(images).tobytes()],
             outputs=[wire.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in OUTPUT_SHAPES],
         )
         response = self._infer(request, self._timeout_s)
         outputs = {
-            tensor.name: _floats(tensor, _raw(response, place))
+            tensor.name: _floats(tensor, _raw(response, place), len(images))
             for place, tensor in enumerate(response.outputs)
             if tensor.name in OUTPUT_SHAPES
         }
-        return read_prediction(outputs, _version(response))
+        return read_predictions(outputs, len(images), _version(response))
 
     def metadata(self, version: int) -> ModelMetadata:
         """See `gateway.predictor.Predictor`."""
@@ -113,8 +117,8 @@ def _raw(response: wire.ModelInferResponse, place: int) -> bytes:
     return response.raw_output_contents[place] if place < len(response.raw_output_contents) else b""
 
 
-def _floats(tensor: wire.InferTensor, raw: bytes) -> Sequence[float]:
-    expected = OUTPUT_SHAPES[tensor.name]
+def _floats(tensor: wire.InferTensor, raw: bytes, count: int) -> Sequence[float]:
+    expected = output_shape(tensor.name, count)
     # Triton has no output of one number a picture: it says [1, 1] where TensorFlow Serving says [1].
     if tensor.datatype != "FP32" or [size for size in tensor.shape if size != 1] != [size for size in expected if size != 1]:
         raise InvalidModelAnswer(f"{tensor.name} is {tensor.datatype} {list(tensor.shape)}, expected FP32 {list(expected)}")

@@ -25,7 +25,10 @@ OUTPUT_SHAPES: Final[Mapping[str, tuple[int, ...]]] = {
     NONE_SCORE_OUTPUT: (1,),
     ACTIVATION_MAP_OUTPUT: (1, MAP_SIZE, MAP_SIZE),
 }
-"""Of the answer for one picture."""
+"""Of the answer for one picture; the first axis is that of the pictures."""
+
+_SIZES: Final = {name: math.prod(shape) for name, shape in OUTPUT_SHAPES.items()}
+"""Numbers for each picture."""
 
 _PROBABILITY_SUM_TOLERANCE: Final = 1e-3
 
@@ -55,6 +58,14 @@ class Predictor(Protocol):
 
         Raises:
             gateway.errors.PredictionError: no answer that may be shown.
+        """
+        ...
+
+    def predict_batch(self, images: npt.NDArray[np.uint8]) -> list[Prediction]:
+        """Classify one picture or more in one call, uint8 [N, 224, 224, 3]; the answers in the same order.
+
+        Raises:
+            gateway.errors.PredictionError: no answer that may be shown, for none of them.
         """
         ...
 
@@ -98,38 +109,52 @@ class KnownMetadata:
         return metadata
 
 
-def check_image(image: npt.NDArray[np.uint8]) -> None:
+def check_images(images: npt.NDArray[np.uint8]) -> None:
     """Refuse what the model does not take, before a server says so less clearly.
 
     Raises:
-        ValueError: not uint8 [224, 224, 3].
+        ValueError: not uint8 [N, 224, 224, 3], or no picture.
     """
-    if image.shape != IMAGE_SHAPE or image.dtype != np.uint8:
-        raise ValueError(f"expected uint8 {IMAGE_SHAPE}, got {image.dtype} {image.shape}")
+    if images.shape[1:] != IMAGE_SHAPE or not len(images) or images.dtype != np.uint8:
+        raise ValueError(f"expected uint8 (N, {', '.join(map(str, IMAGE_SHAPE))}), got {images.dtype} {images.shape}")
 
 
-def read_prediction(outputs: Mapping[str, Sequence[float]], version: int) -> Prediction:
+def output_shape(name: str, count: int) -> tuple[int, ...]:
+    """Of an output of the contract, for so many pictures."""
+    return (count, *OUTPUT_SHAPES[name][1:])
+
+
+def read_predictions(outputs: Mapping[str, Sequence[float]], count: int, version: int) -> list[Prediction]:
     """Check everything that is going to be shown: a NaN must not come out as benign.
 
     Args:
-        outputs: the values of each output of the contract.
+        outputs: the values of each output of the contract, those of the first picture first.
+        count: of pictures that were asked about.
         version: that gave them; 0 or less if the server did not say.
 
     Raises:
         InvalidModelAnswer: what is wrong.
     """
-    for name, shape in OUTPUT_SHAPES.items():
+    for name in OUTPUT_SHAPES:
         if name not in outputs:
             raise InvalidModelAnswer(f"the answer lacks {name}")
-        if len(outputs[name]) != math.prod(shape):
-            raise InvalidModelAnswer(f"{name} has {len(outputs[name])} values, expected {math.prod(shape)}")
+        expected = math.prod(output_shape(name, count))
+        if len(outputs[name]) != expected:
+            raise InvalidModelAnswer(f"{name} has {len(outputs[name])} values, expected {expected}")
         if not all(map(math.isfinite, outputs[name])):
             raise InvalidModelAnswer(f"{name} is not finite")
+    if version <= 0:
+        raise InvalidModelAnswer("the answer does not say which version gave it")
+    return [
+        _read_prediction({name: outputs[name][place * size : (place + 1) * size] for name, size in _SIZES.items()}, version)
+        for place in range(count)
+    ]
+
+
+def _read_prediction(outputs: Mapping[str, Sequence[float]], version: int) -> Prediction:
     probabilities = outputs[PROBABILITIES_OUTPUT]
     if min(probabilities) < 0 or not math.isclose(sum(probabilities), 1.0, abs_tol=_PROBABILITY_SUM_TOLERANCE):
         raise InvalidModelAnswer(f"{PROBABILITIES_OUTPUT} are no probabilities: {probabilities}")
-    if version <= 0:
-        raise InvalidModelAnswer("the answer does not say which version gave it")
     return Prediction(
         malignant=probabilities[CLASSES.index("malignant")],
         none_score=outputs[NONE_SCORE_OUTPUT][0],

@@ -2,32 +2,42 @@
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from flask import Response, g
 from werkzeug.exceptions import HTTPException
 
 from gateway.errors import (
+    BadIdempotencyKey,
+    BadParameter,
     BrokenPicture,
     CrossSite,
     GatewayError,
     GatewayOverloaded,
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    IdempotencyNotConfigured,
+    IdempotencyUnavailable,
     InvalidModelAnswer,
     ModelServerOverloaded,
     ModelServerTimeout,
     ModelServerUnavailable,
     NoConsent,
     NoPicture,
+    NotAcceptable,
     NotAPicture,
     NotIdentified,
     NotPermitted,
+    OverlayNotKept,
     PictureError,
     PictureTooLarge,
     PictureTooSmall,
     Polyglot,
     ProviderUnavailable,
+    RequestError,
     SignInFailed,
     Stopping,
+    TooManyPictures,
     UploadTooLarge,
 )
 
@@ -79,6 +89,22 @@ TABLE: Final[dict[type[GatewayError], Problem]] = {
     Stopping: Problem("stopping", 503, "This process stops", retry_after_s=RETRY_AFTER_S),
     ModelServerTimeout: Problem("model-timeout", 504, "The model did not answer in time"),
     InvalidModelAnswer: Problem("invalid-model-answer", 503, "The model's answer cannot be shown"),
+    BadParameter: Problem("bad-parameter", 400, "A parameter has a value that it does not take"),
+    NotAcceptable: Problem("not-acceptable", 406, "The answer cannot be given in that form"),
+    TooManyPictures: Problem("too-many-pictures", 422, "More pictures than one request may have"),
+    BadIdempotencyKey: Problem("bad-idempotency-key", 400, "The Idempotency-Key cannot be used"),
+    IdempotencyKeyReused: Problem("idempotency-key-reused", 422, "The Idempotency-Key was used for another request"),
+    IdempotencyInProgress: Problem(
+        "idempotency-in-progress",
+        409,
+        "The first request with this Idempotency-Key is still at work",
+        retry_after_s=RETRY_AFTER_S,
+    ),
+    IdempotencyNotConfigured: Problem("idempotency-not-configured", 501, "This gateway keeps no answers"),
+    IdempotencyUnavailable: Problem(
+        "idempotency-unavailable", 503, "The promise of an Idempotency-Key cannot be given", retry_after_s=RETRY_AFTER_S
+    ),
+    OverlayNotKept: Problem("overlay-not-kept", 400, "An answer with a picture in it is not kept"),
 }
 NOT_FOUND: Final = Problem("not-found", 404, "There is nothing at this address")
 METHOD_NOT_ALLOWED: Final = Problem("method-not-allowed", 405, "This address does not take this method")
@@ -94,10 +120,34 @@ _BY_STATUS: Final = {
     429: TOO_MANY_REQUESTS,
 }
 
+BY_SLUG: Final = {problem.slug: problem for problem in (*TABLE.values(), NOT_FOUND, METHOD_NOT_ALLOWED, BAD_REQUEST, INTERNAL)}
+"""Every problem that there is, by the last part of its type."""
+
+Step = Literal["repeat", "correct", "permission", "report"]
+ADVICE: Final[dict[Step, str]] = {
+    "repeat": "Send the same request again after the seconds in Retry-After, or some seconds; wait longer each time.",
+    "correct": "Correct the request or choose another picture; the same request will fail again.",
+    "permission": "Sign in, or use a key that may do this; the same request will fail again.",
+    "report": "Do not repeat it at once. If it stays so, tell whoever runs the gateway, with the id of the request.",
+}
+"""What a client does next."""
+
+_REPEATED: Final = frozenset({429, 504})
+_NOT_PERMITTED: Final = frozenset({401, 403})
+
+
+def next_step(problem: Problem) -> Step:
+    """What a client does about a problem, for a program to go by."""
+    if problem.retry_after_s or problem.status in _REPEATED:
+        return "repeat"
+    if problem.status in _NOT_PERMITTED:
+        return "permission"
+    return "correct" if problem.status < INTERNAL.status else "report"
+
 
 def describe(error: Exception) -> Problem:
     """What to tell of any exception. A text that was not written for clients is not told."""
-    if isinstance(error, PictureError):
+    if isinstance(error, PictureError | RequestError):
         entry = TABLE[type(error)]
         return Problem(entry.slug, entry.status, entry.title, str(error), entry.retry_after_s)
     if isinstance(error, GatewayError):
@@ -109,14 +159,20 @@ def describe(error: Exception) -> Problem:
     return INTERNAL
 
 
-def to_response(problem: Problem) -> Response:
-    """As application/problem+json."""
-    document = {
+def to_document(problem: Problem, request_id: str) -> dict[str, str | int]:
+    """Its members, of one occurrence."""
+    document: dict[str, str | int] = {
         "type": f"/problems/{problem.slug}",
         "title": problem.title,
         "status": problem.status,
-        "instance": f"urn:dermserve:request:{g.request_id}",
+        "instance": f"urn:dermserve:request:{request_id}",
     }
     if problem.detail:
         document["detail"] = problem.detail
+    return document
+
+
+def to_response(problem: Problem) -> Response:
+    """As application/problem+json."""
+    document = to_document(problem, g.request_id)
     return Response(json.dumps(document) + "\n", problem.status, content_type="application/problem+json")

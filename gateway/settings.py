@@ -63,8 +63,8 @@ class Settings:
         oidc_roles_claim: claim of the ID token that holds a person's roles.
         session_key_file: file with a key in each line; the first one signs sessions, the others still open them.
         rate_limit: classifications of each identity, as in "60 per minute"; empty for no limit.
-        redis_url: of the Redis that all processes share; empty for none.
-        redis_password_file: file with its password.
+        redis_url: where processes keep what they share: redis://host:port/database, or rediss:// for TLS; empty for nowhere.
+        redis_password_file: that holds its password; empty when it asks for none.
     """
 
     bind: str = "127.0.0.1:8000"
@@ -157,6 +157,11 @@ class Settings:
         ]
         if not re.fullmatch(r".+:\d{1,5}", self.bind):
             problems.append(f"{PREFIX}BIND is not host:port: {self.bind!r}")
+        if self.redis_url and not re.fullmatch(r"rediss?://[^@]+", self.redis_url):
+            # A password there would be in every list of processes; and in this text, so the value is not repeated.
+            problems.append(f"{PREFIX}REDIS_URL is not redis://host:port/database without name and password")
+        if self.redis_password_file and not self.redis_url:
+            problems.append(f"{PREFIX}REDIS_PASSWORD_FILE needs {PREFIX}REDIS_URL")
         if self.model_server_protocol not in (TENSORFLOW_SERVING, OPEN_INFERENCE):
             problems.append(f"{PREFIX}MODEL_SERVER_PROTOCOL is neither {TENSORFLOW_SERVING} nor {OPEN_INFERENCE}")
         if self.model_server_protocol == OPEN_INFERENCE:

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from gateway.errors import InvalidModelAnswer
 from gateway.model_channel import ModelChannel
-from gateway.predictor import OUTPUT_SHAPES, KnownMetadata, Prediction, check_image, read_prediction
-from serving.channel import PREDICT_METHOD, metadata_request, predict_request, read_metadata_response
+from gateway.predictor import OUTPUT_SHAPES, KnownMetadata, Prediction, check_images, output_shape, read_predictions
+from serving.channel import PREDICT_METHOD, metadata_request, predict_batch_request, read_metadata_response
 from serving.metadata import MetadataError, ModelMetadata
 from serving.wire import prediction_pb2 as wire
 
@@ -39,8 +39,12 @@ class TFServingPredictor:
 
     def predict(self, image: npt.NDArray[np.uint8]) -> Prediction:
         """See `gateway.predictor.Predictor`."""
-        check_image(image)
-        return _read_response(self._predict(predict_request(self._label, image), self._timeout_s))
+        return self.predict_batch(image[np.newaxis])[0]
+
+    def predict_batch(self, images: npt.NDArray[np.uint8]) -> list[Prediction]:
+        """See `gateway.predictor.Predictor`."""
+        check_images(images)
+        return _read_response(self._predict(predict_batch_request(self._label, images), self._timeout_s), len(images))
 
     def metadata(self, version: int) -> ModelMetadata:
         """See `gateway.predictor.Predictor`."""
@@ -58,13 +62,13 @@ def _read_metadata(response: wire.PredictResponse) -> ModelMetadata:
         raise InvalidModelAnswer(str(error)) from error
 
 
-def _read_response(response: wire.PredictResponse) -> Prediction:
-    outputs = {name: _floats(name, tensor) for name, tensor in response.outputs.items() if name in OUTPUT_SHAPES}
-    return read_prediction(outputs, response.model_spec.version.value)
+def _read_response(response: wire.PredictResponse, count: int) -> list[Prediction]:
+    outputs = {name: _floats(name, tensor, count) for name, tensor in response.outputs.items() if name in OUTPUT_SHAPES}
+    return read_predictions(outputs, count, response.model_spec.version.value)
 
 
-def _floats(name: str, tensor: wire.TensorProto) -> Sequence[float]:
-    given = tuple(dim.size for dim in tensor.tensor_shape.dim)
-    if tensor.dtype != wire.DT_FLOAT or given != OUTPUT_SHAPES[name]:
-        raise InvalidModelAnswer(f"{name} has dtype {tensor.dtype} and shape {given}, expected floats {OUTPUT_SHAPES[name]}")
+def _floats(name: str, tensor: wire.TensorProto, count: int) -> Sequence[float]:
+    given, expected = tuple(dim.size for dim in tensor.tensor_shape.dim), output_shape(name, count)
+    if tensor.dtype != wire.DT_FLOAT or given != expected:
+        raise InvalidModelAnswer(f"{name} has dtype {tensor.dtype} and shape {given}, expected floats {expected}")
     return list(tensor.float_val) or np.frombuffer(tensor.tensor_content, np.float32).tolist()

@@ -7,6 +7,7 @@ from gateway import logs
 from gateway.api_keys import ApiKeys
 from gateway.app import Doors, create_app
 from gateway.canary import CanaryPredictor
+from gateway.idempotency import Answers
 from gateway.open_inference import OpenInferencePredictor
 from gateway.predictor import Predictor
 from gateway.settings import KEYS, OIDC, OPEN_INFERENCE, Settings
@@ -26,24 +27,27 @@ else:
     # Half the time: what a canary takes and fails is taken from the picture's own answer.
     canary = TFServingPredictor(settings.model_server, CANARY_LABEL, timeout_s / 2, credentials)
     predictor = CanaryPredictor(stable, canary, settings.canary_share, settings.shadow_share)
-# What is off is not loaded: Authlib takes 11 MB of each worker, the client of Redis 24.
+# What is off is not loaded: Authlib takes 11 MB of each worker, the client of Redis 30.
 provider = None
 if OIDC in settings.identities:
     from gateway.oidc import Provider
 
     provider = Provider(settings)
 store = None
+answers: Answers | None = None
 if settings.redis_url:
+    from gateway.redis_answers import RedisAnswers
     from gateway.redis_store import connect
 
     store = connect(settings)
+    answers = RedisAnswers(store, settings.worker_timeout_s)
 limit_rates = None
 if settings.asks_who or settings.rate_limit:
     from gateway.rate_limits import RateLimits
 
     limit_rates = RateLimits(settings, store).init_app
 keys = ApiKeys(Path(settings.api_keys_file)) if KEYS in settings.identities else None
-app = create_app(settings, predictor, Doors(keys, provider, limit_rates))
+app = create_app(settings, predictor, Doors(keys, provider, limit_rates), answers)
 if settings.proxies:
     from werkzeug.middleware.proxy_fix import ProxyFix
 

@@ -64,9 +64,14 @@ def open_channel(
 
 def predict_request(label: str, image: npt.NDArray[np.uint8]) -> wire.PredictRequest:
     """Asks the version that answers to a label for one picture, uint8 [224, 224, 3]."""
+    return predict_batch_request(label, image[np.newaxis])
+
+
+def predict_batch_request(label: str, images: npt.NDArray[np.uint8]) -> wire.PredictRequest:
+    """Asks the version that answers to a label for one picture or more, uint8 [N, 224, 224, 3]."""
     spec = wire.ModelSpec(name=MODEL_NAME, version_label=label, signature_name=PREDICT_SIGNATURE)
-    pixels = np.ascontiguousarray(image).tobytes()
-    tensor = wire.TensorProto(dtype=wire.DT_UINT8, tensor_shape=_shape(1, *image.shape), tensor_content=pixels)
+    pixels = np.ascontiguousarray(images).tobytes()
+    tensor = wire.TensorProto(dtype=wire.DT_UINT8, tensor_shape=_shape(*images.shape), tensor_content=pixels)
     return wire.PredictRequest(model_spec=spec, inputs={IMAGES_INPUT: tensor})
 
 

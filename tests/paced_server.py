@@ -28,11 +28,13 @@ class PacedServer:
 
     Attributes:
         pictures: that have come in.
+        calls: that they have come in by.
         port: it listens on.
     """
 
     def __init__(self, slots: int = 1_000, seconds: float = 0.0) -> None:
         self.pictures = 0
+        self.calls = 0
         self.port = 0
         self.go = threading.Event()
         self.go.set()
@@ -46,14 +48,16 @@ class PacedServer:
             response.outputs["metadata"].dtype = wire.DT_STRING
             response.outputs["metadata"].string_val.append(METADATA.to_json().encode())
             return response
-        self.pictures += 1
+        count = request.inputs["images"].tensor_shape.dim[0].size
+        self.pictures += count
+        self.calls += 1
         with self._slots:
             self.go.wait(60)
             time.sleep(self._seconds)
         for name, shape, values in (
-            ("probabilities", (1, 2), (0.9, 0.1)),
-            ("none_score", (1,), (0.0,)),
-            ("activation_map", (1, 7, 7), (0.0,) * 49),
+            ("probabilities", (count, 2), (0.9, 0.1) * count),
+            ("none_score", (count,), (0.0,) * count),
+            ("activation_map", (count, 7, 7), (0.0,) * 49 * count),
         ):
             dims = [wire.TensorShapeProto.Dim(size=size) for size in shape]
             tensor = wire.TensorProto(dtype=wire.DT_FLOAT, tensor_shape=wire.TensorShapeProto(dim=dims), float_val=values)

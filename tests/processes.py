@@ -154,6 +154,16 @@ def paced_server(folder: Path, slots: int, seconds: float) -> Iterator[tuple[Pro
         yield program, port
 
 
+@contextmanager
+def redis_server(folder: Path, *flags: str, port: int | None = None) -> Iterator[tuple[Program, int]]:
+    """A Redis that keeps nothing on the disk. Gives the program and its port."""
+    port = port or free_port()
+    command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    with running([*command, "--dir", str(folder), *flags], folder / "redis.log") as program:
+        program.wait_for(lambda: is_listening(port))
+        yield program, port
+
+
 def _is_ready(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"{address}/health/live", timeout=5):

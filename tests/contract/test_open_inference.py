@@ -58,6 +58,15 @@ def test_the_newest_version_answers_as_its_graph_says(predictor):
     assert prediction.activation_map[1:].max() == 0
 
 
+def test_several_pictures_are_answered_in_one_call_as_each_of_them_alone(predictor):
+    images = np.stack([np.full((224, 224, 3), grey, np.uint8) for grey in (10, 120, 240)])
+
+    together = predictor.predict_batch(images)
+
+    assert [answer.malignant for answer in together] == [predictor.predict(image).malignant for image in images]
+    assert [answer.activation_map.max() for answer in together] == pytest.approx([10, 120, 240])
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_each_version_has_its_own_metadata(predictor, versions, version):
     assert predictor.metadata(version) == read_metadata(versions / str(version))

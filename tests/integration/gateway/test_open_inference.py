@@ -46,9 +46,11 @@ class Server:
         self.answers = {"lesion": answer(), "lesion_metadata": document(METADATA.to_json())}
         self.is_ready = True
         self.asked = []
+        self.shapes = []
 
     def infer(self, request, context):
         self.asked.append((request.model_name, request.model_version))
+        self.shapes.append(list(request.inputs[0].shape))
         return self.answers[request.model_name]
 
     def ready(self, request, context):
@@ -91,6 +93,29 @@ def test_numbers_are_read_from_bytes_and_from_typed_fields(server, predictor, is
 
     assert (prediction.malignant, prediction.none_score, prediction.model_version) == (0.75, 1.5, 1)
     np.testing.assert_array_equal(prediction.activation_map, np.arange(49).reshape(7, 7))
+
+
+@pytest.mark.parametrize("is_raw", [True, False])
+@pytest.mark.parametrize("score_shape", [[2], [2, 1]])
+def test_several_pictures_are_one_call_and_answered_in_their_order(server, predictor, is_raw, score_shape):
+    server.answers["lesion"] = answer(
+        is_raw=is_raw,
+        probabilities=([2, 2], [0.75, 0.25, 0.5, 0.5]),
+        none_score=(score_shape, [1.0, 2.0]),
+        activation_map=([2, 7, 7], [0.0] * 49 + [1.0] * 49),
+    )
+
+    first, second = predictor.predict_batch(np.stack([IMAGE, IMAGE]))
+
+    assert (first.malignant, first.none_score, first.activation_map.max()) == (0.25, 1.0, 0.0)
+    assert (second.malignant, second.none_score, second.activation_map.min()) == (0.5, 2.0, 1.0)
+    assert server.asked == [("lesion", "")]
+    assert server.shapes == [[2, 224, 224, 3]]
+
+
+def test_an_answer_for_fewer_pictures_than_were_asked_about_is_never_shown(predictor):
+    with pytest.raises(InvalidModelAnswer):
+        predictor.predict_batch(np.stack([IMAGE, IMAGE]))
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def floats(values, *shape):
 
 def answer(probabilities=(0.25, 0.75), none_score=1.5, version=1, **changes):
     outputs = {
-        "probabilities": floats(probabilities, 1, 2),
-        "none_score": floats([none_score], 1),
+        "probabilities": probabilities if isinstance(probabilities, wire.TensorProto) else floats(probabilities, 1, 2),
+        "none_score": none_score if isinstance(none_score, wire.TensorProto) else floats([none_score], 1),
         "activation_map": floats(range(49), 1, 7, 7),
     } | changes
     response = wire.PredictResponse(outputs={name: value for name, value in outputs.items() if value is not None})
@@ -110,6 +110,53 @@ def test_one_picture_is_sent_as_bytes_to_the_labelled_version(server, predictor)
     assert [dim.size for dim in request.inputs["images"].tensor_shape.dim] == [1, 224, 224, 3]
     assert (prediction.malignant, prediction.none_score, prediction.model_version) == (0.75, 1.5, 1)
     assert prediction.activation_map[6, 6] == 48
+
+
+def test_several_pictures_are_one_call_and_answered_in_their_order(server, predictor):
+    images = np.random.default_rng(1).integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
+    maps = [number for place in range(3) for number in [place] * 49]
+    server.steps = [
+        answer(
+            probabilities=floats([0.9, 0.1, 0.5, 0.5, 0.2, 0.8], 3, 2),
+            none_score=floats([1.0, 2.0, 3.0], 3),
+            activation_map=floats(maps, 3, 7, 7),
+        )
+    ]
+
+    predictions = predictor.predict_batch(images)
+
+    (request,) = server.requests
+    assert request.inputs["images"].tensor_content == images.tobytes()
+    assert [dim.size for dim in request.inputs["images"].tensor_shape.dim] == [3, 224, 224, 3]
+    assert [prediction.malignant for prediction in predictions] == pytest.approx([0.1, 0.5, 0.8])
+    assert [prediction.none_score for prediction in predictions] == [1.0, 2.0, 3.0]
+    assert [prediction.activation_map.max() for prediction in predictions] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"none_score": floats([1.0, 2.0, 3.0], 3)},
+        {"probabilities": floats([0.9, 0.1, 0.5, 0.6], 2, 2)},
+        {"none_score": floats([1.0, float("nan")], 2)},
+        {"probabilities": floats([0.9, 0.1] * 2, 1, 4)},
+    ],
+    ids=["of one", "of three", "sum of the second", "nan of the second", "shape"],
+)
+def test_an_answer_for_other_pictures_than_were_asked_about_is_never_shown(server, predictor, bad):
+    good = {"probabilities": floats([0.9, 0.1] * 2, 2, 2), "none_score": floats([1.0] * 2, 2)}
+    good["activation_map"] = floats([0.0] * 98, 2, 7, 7)
+    server.steps = [answer(**good | bad) if bad else answer()]
+
+    with pytest.raises(InvalidModelAnswer):
+        predictor.predict_batch(np.stack([IMAGE, IMAGE]))
+
+
+def test_no_picture_is_no_call(server, predictor):
+    with pytest.raises(ValueError, match="expected uint8"):
+        predictor.predict_batch(np.zeros((0, 224, 224, 3), np.uint8))
+    assert not server.requests
 
 
 def test_unavailable_is_tried_once_more(server, predictor):

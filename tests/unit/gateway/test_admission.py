@@ -24,13 +24,13 @@ def admissions(result):
 class Worker:
     """A thread that wants to work, and works until it is told to end."""
 
-    def __init__(self, pool, admission, name="", done=None):
+    def __init__(self, pool, admission, name="", done=None, count=1):
         self.end = threading.Event()
         self.begun = threading.Event()
-        self.future = pool.submit(self._work, admission, name, done if done is not None else [])
+        self.future = pool.submit(self._work, admission, name, done if done is not None else [], count)
 
-    def _work(self, admission, name, done):
-        with admission.work():
+    def _work(self, admission, name, done, count):
+        with admission.work(count):
             done.append(name)
             self.begun.set()
             self.end.wait(LONG_S)
@@ -110,3 +110,68 @@ def test_who_waits_too_long_or_past_its_deadline_leaves_the_queue(max_wait_s, le
     # Its turn was not given to nobody.
     with admission.work():
         assert pictures("at_work") == 1
+
+
+def test_several_pictures_take_several_places_or_none():
+    admission, before = Admission(2, 2, LONG_S), admissions("full")
+    with admission.place(), admission.place(2):
+        assert pictures("present") == 3
+        with pytest.raises(GatewayOverloaded), admission.place(2):
+            pytest.fail("let in")
+        with admission.place():
+            assert pictures("present") == 4
+
+    assert admissions("full") == before + 2
+    with admission.place(4):
+        assert pictures("present") == 4
+
+
+def test_no_upload_counts_as_more_than_can_be_worked_on_at_a_time():
+    admission = Admission(4, 0, LONG_S)
+
+    assert [admission.counted(count) for count in (1, 4, 5, 16)] == [1, 4, 4, 4]
+
+
+def test_a_batch_waits_for_all_its_turns_and_nobody_overtakes_it():
+    admission, done = Admission(2, 9, LONG_S), []
+    with ThreadPoolExecutor(4) as pool:
+        first, second = Worker(pool, admission), Worker(pool, admission)
+        assert first.begun.wait(LONG_S)
+        assert second.begun.wait(LONG_S)
+        batch = Worker(pool, admission, "batch", done, count=2)
+        wait_until(lambda: pictures("waiting") == 2)
+        late = Worker(pool, admission, "late", done)
+        wait_until(lambda: pictures("waiting") == 3)
+        first.end.set()
+        first.future.result()
+        # One turn is free, and the one that needs no more than it stands behind.
+        assert (done, pictures("at_work")) == ([], 1)
+        second.end.set()
+        assert batch.begun.wait(LONG_S)
+        assert (done, pictures("at_work")) == (["batch"], 2)
+        batch.end.set()
+        late.end.set()
+        late.future.result()
+
+    assert done == ["batch", "late"]
+
+
+def test_a_batch_that_leaves_the_queue_lets_those_behind_it_through():
+    admission = Admission(2, 9, LONG_S)
+
+    def give_up():
+        with deadline.within(1.0), pytest.raises(GatewayOverloaded), admission.work(2):
+            pytest.fail("worked on")
+
+    with ThreadPoolExecutor(3) as pool:
+        first = Worker(pool, admission)
+        assert first.begun.wait(LONG_S)
+        batch = pool.submit(give_up)
+        wait_until(lambda: pictures("waiting") == 2)
+        behind = Worker(pool, admission)
+        # Though nobody has given back a turn: the first one works on for longer than this waits.
+        assert behind.begun.wait(LONG_S / 3)
+        batch.result()
+        for worker in (first, behind):
+            worker.end.set()
+            worker.future.result()

@@ -32,6 +32,9 @@ class FixedPredictor:
             raise self.error
         return self.prediction
 
+    def predict_batch(self, images):
+        return [self.predict(image) for image in images]
+
     def metadata(self, version):
         return METADATA
 

@@ -17,12 +17,19 @@ class Version:
         self.prediction = Prediction(malignant, 0.0, np.zeros((7, 7), np.float32), version)
         self.error, self.metadata_error = error, metadata_error
         self.asked = 0
+        self.batches = []
 
     def predict(self, image):
         self.asked += 1
         if self.error:
             raise self.error
         return self.prediction
+
+    def predict_batch(self, images):
+        self.batches.append(len(images))
+        if self.error:
+            raise self.error
+        return [self.prediction] * len(images)
 
     def metadata(self, version):
         if self.metadata_error:
@@ -140,3 +147,50 @@ def test_a_slow_canary_is_not_waited_for_and_its_queue_has_an_end():
     release.set()
     predictor.close()
     assert canary.asked == MAX_SHADOWED
+
+
+def test_each_picture_of_a_batch_goes_where_it_would_go_alone_in_two_calls_at_most():
+    stable, canary = Version(1), Version(2)
+    predictor = CanaryPredictor(stable, canary, canary_share=0.3, shadow_share=0.0)
+    asked = pictures(16)
+    alone = [predictor.predict(picture).model_version for picture in asked]
+
+    answers = predictor.predict_batch(np.stack(asked))
+
+    assert [answer.model_version for answer in answers] == alone
+    assert {1, 2} == set(alone)
+    assert (stable.batches, canary.batches) == ([alone.count(1)], [alone.count(2)])
+
+
+@pytest.mark.parametrize(
+    "canary", [Version(2, error=ModelServerUnavailable("x")), Version(2, metadata_error=InvalidModelAnswer("x"))]
+)
+def test_a_canary_that_fails_costs_no_picture_of_a_batch_its_answer(canary):
+    stable = Version(1)
+    predictor = CanaryPredictor(stable, canary, canary_share=0.5, shadow_share=1.0)
+    before = counted("canary_fallbacks")
+
+    answers = predictor.predict_batch(np.stack(pictures(8)))
+    predictor.close()
+
+    assert [answer.model_version for answer in answers] == [1] * 8
+    assert stable.batches == [8]
+    assert counted("canary_fallbacks") == before + canary.batches[0]
+
+
+def test_the_other_pictures_of_a_batch_are_shadowed():
+    predictor = CanaryPredictor(Version(1), Version(2), canary_share=0.0, shadow_share=1.0)
+    before = counted("shadows", result="compared")
+
+    predictor.predict_batch(np.stack(pictures(3)))
+    predictor.close()
+
+    assert counted("shadows", result="compared") == before + 3
+
+
+def test_without_shares_a_batch_is_the_stable_versions():
+    stable, canary = Version(1), Version(2)
+
+    CanaryPredictor(stable, canary, canary_share=0.0, shadow_share=0.0).predict_batch(np.stack(pictures(4)))
+
+    assert (stable.batches, canary.batches) == ([4], [])

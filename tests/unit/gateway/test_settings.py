@@ -144,3 +144,21 @@ def test_no_proxy_is_the_default_and_less_is_not_possible():
     assert Settings.from_env({"GATEWAY_PROXIES": "0"}).proxies == 0
     with pytest.raises(SettingsError, match="GATEWAY_PROXIES"):
         Settings.from_env({"GATEWAY_PROXIES": "-1"})
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:6379/0", "rediss://cache.example:6380/1", ""])
+def test_a_redis_is_named_by_its_address(url):
+    assert Settings.from_env({"GATEWAY_REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:6379", "http://127.0.0.1", "redis://:secret@127.0.0.1:6379/0", "redis://"])
+def test_another_address_and_one_with_a_password_are_refused_and_not_repeated(url):
+    with pytest.raises(SettingsError, match="REDIS_URL") as caught:
+        Settings.from_env({"GATEWAY_REDIS_URL": url})
+
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_needs_a_redis():
+    with pytest.raises(SettingsError, match="REDIS_PASSWORD_FILE needs"):
+        Settings.from_env({"GATEWAY_REDIS_PASSWORD_FILE": "/run/secrets/redis"})
