@@ -29,6 +29,10 @@ bench-serving: ## measure the speed in process, through the model server and thr
 bench-overload: ## measure what is answered in time at up to five times the capacity
 	@scripts/bench_overload.sh
 
+.PHONY: bench-audit
+bench-audit: ## measure what a record of the audit costs on this disk
+	@scripts/bench_audit.sh
+
 prove-rollout: ## drive traffic through a whole roll-out on two replicas; count what is lost
 	@scripts/prove_rollout.sh
 

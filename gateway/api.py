@@ -7,7 +7,7 @@ from typing import Final
 from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import FileStorage
 
-from gateway import fhir, idempotency, metrics, problems
+from gateway import auditing, fhir, idempotency, metrics, problems
 from gateway.admission import Admission
 from gateway.classify import Classification, Classifier
 from gateway.errors import BadParameter, NoPicture, OverlayNotKept, PictureError, TooManyPictures
@@ -55,7 +55,9 @@ def blueprint(classifier: Classifier, admission: Admission, answers: Answers | N
             (upload,) = _uploads(1)
 
             def work() -> str:
-                classification = classifier.classify(upload.read(), g.request_id, with_overlay=shown == "overlay")
+                classification = classifier.classify(
+                    upload.read(), g.request_id, current().name, with_overlay=shown == "overlay"
+                )
                 return json.dumps(fhir.to_bundle(classification) if media_type == FHIR else to_document(classification, shown))
 
             return _answer(answers, key, (media_type, shown), [upload], work)
@@ -72,8 +74,11 @@ def blueprint(classifier: Classifier, admission: Admission, answers: Answers | N
 
             def work() -> str:
                 files = (upload.read() for upload in uploads)
-                results = classifier.classify_batch(files, len(uploads), g.request_id)
-                return json.dumps({"results": [_to_result(result, place, shown) for place, result in enumerate(results, 1)]})
+                results = classifier.classify_batch(files, len(uploads), g.request_id, current().name)
+                numbered = enumerate(zip(results, uploads, strict=True), 1)
+                return json.dumps(
+                    {"results": [_to_result(result, place, shown, upload) for place, (result, upload) in numbered]}
+                )
 
             # How many there are is not known before the form is read; from here on they count.
             with admission.place(admission.counted(len(uploads)) - 1):
@@ -162,9 +167,11 @@ def _answer(
     return response
 
 
-def _to_result(result: Classification | PictureError, place: int, shown: str) -> dict[str, object]:
+def _to_result(result: Classification | PictureError, place: int, shown: str, upload: FileStorage) -> dict[str, object]:
     if isinstance(result, Classification):
         return to_document(result, shown)
+    picture_id = f"{g.request_id}-{place}"
     problem = problems.describe(result)
+    auditing.write_unusable(picture_id, problem, upload)
     metrics.PROBLEMS.labels(problem.slug).inc()
-    return {**problems.to_document(problem, f"{g.request_id}-{place}")}
+    return {**problems.to_document(problem, picture_id)}

@@ -14,8 +14,10 @@ from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge
 
 from gateway import (
     api,
+    auditing,
     authentication,
     browser_security,
+    cases_api,
     health,
     identity,
     lingering,
@@ -29,6 +31,9 @@ from gateway import (
 )
 from gateway.admission import Admission
 from gateway.api_keys import ApiKeys
+from gateway.audit.trail import NO_AUDIT, Audit
+from gateway.cases import figures
+from gateway.cases.record import CaseStore
 from gateway.classify import Classifier
 from gateway.errors import UploadTooLarge
 from gateway.idempotency import Answers
@@ -72,7 +77,14 @@ class Doors:
 NO_DOORS: Final = Doors()
 
 
-def create_app(settings: Settings, predictor: Predictor, doors: Doors = NO_DOORS, answers: Answers | None = None) -> Flask:
+def create_app(
+    settings: Settings,
+    predictor: Predictor,
+    doors: Doors = NO_DOORS,
+    answers: Answers | None = None,
+    audit: Audit = NO_AUDIT,
+    case_store: CaseStore | None = None,
+) -> Flask:
     """Assemble the application over a model server, behind the doors of the settings.
 
     Args:
@@ -80,16 +92,21 @@ def create_app(settings: Settings, predictor: Predictor, doors: Doors = NO_DOORS
         predictor: the model server.
         doors: the ways in.
         answers: where those of idempotent requests are kept.
+        audit: takes a record of what is done, before it is answered.
+        case_store: the case record.
     """
     app = Application(__name__, template_folder=str(WEB / "templates"), static_folder=str(WEB / "static"))
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     admission = Admission(settings.threads, settings.max_waiting, settings.max_wait_s)
-    classifier = Classifier(predictor, admission, settings.max_picture_pixels, settings.request_budget_s)
+    request_audit = auditing.init_app(app, audit)
+    classifier = Classifier(predictor, admission, settings.max_picture_pixels, settings.request_budget_s, request_audit)
     portal.init_app(app)
     app.register_blueprint(api.blueprint(classifier, admission, answers))
     app.register_blueprint(reference.blueprint(predictor))
     app.register_blueprint(portal.blueprint(classifier, admission, predictor, settings))
-    app.register_blueprint(health.blueprint(predictor))
+    app.register_blueprint(health.blueprint(predictor, partial(figures.render, case_store) if case_store else bytes))
+    if case_store:
+        app.register_blueprint(cases_api.blueprint(case_store, classifier, admission, request_audit))
     app.before_request(_begin)
     identity.init_app(app, authentication.identifier(settings, doors.keys))
     if doors.limit_rates:
@@ -126,6 +143,7 @@ def _finish(response: Response) -> Response:
         route=route,
         status=response.status_code,
         seconds=round(elapsed, 4),
+        **auditing.log_fields(),
     )
     return response
 
@@ -133,7 +151,7 @@ def _finish(response: Response) -> Response:
 def _explain(error: Exception) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         error = UploadTooLarge(current_app.config["MAX_CONTENT_LENGTH"])
-    problem = problems.describe(error)
+    problem = auditing.write_problem(error, problems.describe(error))
     metrics.PROBLEMS.labels(problem.slug).inc()
     if problem is problems.INTERNAL:
         _log.error("unexpected error", id=g.request_id, exc_info=error)

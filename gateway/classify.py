@@ -11,6 +11,8 @@ import numpy.typing as npt
 from gateway import deadline, images, metrics
 from gateway.activation_map import Overlay, draw
 from gateway.admission import Admission
+from gateway.audit.record import Event, digest
+from gateway.audit.trail import NO_AUDIT, Audit
 from gateway.decision import Label, Reason, decide
 from gateway.errors import GatewayOverloaded, PictureError
 from gateway.predictor import Prediction, Predictor
@@ -50,7 +52,9 @@ class Classification:
 class Classifier:
     """Classifies pictures with one model server."""
 
-    def __init__(self, predictor: Predictor, admission: Admission, max_picture_pixels: int, budget_s: float) -> None:
+    def __init__(
+        self, predictor: Predictor, admission: Admission, max_picture_pixels: int, budget_s: float, audit: Audit = NO_AUDIT
+    ) -> None:
         """One for each process.
 
         Args:
@@ -58,61 +62,73 @@ class Classifier:
             admission: how many are worked on at a time.
             max_picture_pixels: width times height.
             budget_s: for one picture, from the last byte of its upload on, waiting included.
+            audit: takes a record of every picture before its answer is given.
         """
         self._predictor = predictor
         self._admission = admission
         self._max_picture_pixels = max_picture_pixels
         self._budget_s = budget_s
+        self._audit = audit
         self._decoding = threading.BoundedSemaphore(MAX_DECODING)
 
-    def classify(self, data: bytes, request_id: str, *, with_overlay: bool = False) -> Classification:
-        """Wait for one's turn, decode, predict, decide; draw the activation map where it was asked for.
+    def classify(self, data: bytes, request_id: str, who: str, *, with_overlay: bool = False) -> Classification:
+        """Wait for one's turn, decode, predict, decide, record; draw the activation map where it was asked for.
 
         Raises:
             GatewayOverloaded: the turn did not come in time.
             PictureError: the upload is no picture we can use.
             PredictionError: the model server gave no answer that may be shown.
+            AuditUnavailable: it could not be recorded.
         """
         with deadline.within(self._budget_s), self._admission.work():
-            return self._classify(data, request_id, with_overlay=with_overlay)
+            classification = self._classify(data, request_id, with_overlay=with_overlay)
+        self._record(data, who, classification)
+        return classification
 
-    def classify_batch(self, uploads: Iterator[bytes], count: int, request_id: str) -> list[Classification | PictureError]:
-        """Wait for the turn of all, decode one after the other, predict in one call, decide for each.
+    def classify_batch(
+        self, uploads: Iterator[bytes], count: int, request_id: str, who: str
+    ) -> list[Classification | PictureError]:
+        """Wait for the turn of all, decode one after the other, predict in one call, decide and record each.
 
         Args:
             uploads: the files; of each no more is kept than the model's input.
             count: of files.
             request_id: theirs are this one with their place behind it, the first one being 1.
+            who: asks.
 
         Returns:
-            For each file, in their order, its classification, or why it has none.
+            For each file, in their order, its classification, or why it has none; the latter are not recorded here.
 
         Raises:
             GatewayOverloaded: the turn did not come in time, or the time was over before all were decoded.
             PredictionError: the model server gave no answer that may be shown.
+            AuditUnavailable: one of them could not be recorded.
         """
         with deadline.within(self._budget_s), self._admission.work(self._admission.counted(count)):
             read = [self._read(data) for data in uploads]
-            usable = [entry for entry in read if not isinstance(entry, PictureError)]
+            usable = [entry for entry in read if isinstance(entry, _Read)]
             if not usable:
                 return [entry for entry in read if isinstance(entry, PictureError)]
             with metrics.stage("predict"):
-                predictions = iter(self._predictor.predict_batch(np.stack([image for image, _ in usable])))
-                answered = [(prediction, self._predictor.metadata(prediction.model_version)) for prediction in predictions]
-            given = iter(answered)
-            return [
-                entry if isinstance(entry, PictureError) else _conclude(f"{request_id}-{place}", *next(given), entry[1])
+                predictions = self._predictor.predict_batch(np.stack([entry.image for entry in usable]))
+                given = iter([(prediction, self._predictor.metadata(prediction.model_version)) for prediction in predictions])
+            results: list[Classification | PictureError] = [
+                _conclude(f"{request_id}-{place}", *next(given), entry.warnings) if isinstance(entry, _Read) else entry
                 for place, entry in enumerate(read, 1)
             ]
+        for entry, result in zip(read, results, strict=True):
+            if isinstance(entry, _Read) and isinstance(result, Classification):
+                self._record(entry.sha256, who, result)
+        return results
 
-    def _read(self, data: bytes) -> "tuple[npt.NDArray[np.uint8], tuple[images.Warning, ...]] | PictureError":
+    def _read(self, data: bytes) -> "_Read | PictureError":
         try:
             with metrics.stage("decode"):
                 picture = self._decode(data)
         except PictureError as error:
             return error
         with metrics.stage("preprocess"):
-            return images.model_input(picture), picture.warnings
+            return _Read(images.model_input(picture), picture.warnings, digest(data))
 
     def _classify(self, data: bytes, request_id: str, *, with_overlay: bool) -> Classification:
         with metrics.stage("decode"):
@@ -125,6 +141,20 @@ class Classifier:
         overlay = draw(picture.rgb, prediction.activation_map) if with_overlay else None
         return _conclude(request_id, prediction, metadata, picture.warnings, overlay)
 
+    def _record(self, picture: bytes | str, who: str, classification: Classification) -> None:
+        """Once for every picture, its bytes or their digest, before anybody sees its answer."""
+        self._audit.write(
+            Event(
+                who=who,
+                action="classify",
+                request_id=classification.id,
+                outcome=classification.label,
+                reason=classification.reason,
+                picture=picture,
+                model_version=classification.metadata.version,
+            )
+        )
+
     def _decode(self, data: bytes) -> images.Picture:
         if not self._decoding.acquire(timeout=deadline.remaining_s(self._budget_s)):
             raise GatewayOverloaded("the time was over before the picture was decoded")
@@ -132,6 +162,15 @@ class Classifier:
             return images.decode(data, self._max_picture_pixels)
         finally:
             self._decoding.release()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a batch keeps of a picture until the model has answered."""
+
+    image: npt.NDArray[np.uint8]
+    warnings: tuple[images.Warning, ...]
+    sha256: str
 
 
 def _conclude(

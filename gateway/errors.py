@@ -25,6 +25,11 @@ GatewayError
 ├── CrossSite                    another site's page has made a browser send it
 ├── SignInFailed                 what came back from the identity provider proves nothing
 ├── ProviderUnavailable          the identity provider does not answer
+├── AuditUnavailable             the audit record cannot be written, so nothing is answered
+├── CaseError                    what goes wrong with kept cases
+│   ├── CaseNotFound             there is none with this id
+│   ├── InvalidCaseRequest       a finding or a question that is not one
+│   └── CasesUnavailable         the database does not answer, or has another revision than the program
 ├── GatewayOverloaded            more pictures at once than this process takes in
 ├── Stopping                     told to stop: send what comes next to somebody else
 └── PredictionError              no answer from the model server that may be shown
@@ -148,6 +153,26 @@ class SignInFailed(GatewayError):
 
 class ProviderUnavailable(GatewayError):
     """The identity provider does not answer, or is not the one we were told."""
+
+
+class AuditUnavailable(GatewayError):
+    """What was done could not be recorded, so its answer is not given."""
+
+
+class CaseError(GatewayError):
+    """Something about kept cases."""
+
+
+class CaseNotFound(CaseError):
+    """No case has this id, or no longer."""
+
+
+class InvalidCaseRequest(CaseError):
+    """A finding or a question about cases that is not one; the text says what is wrong."""
+
+
+class CasesUnavailable(CaseError):
+    """The cases' database does not answer, or has another revision than this program knows."""
 
 
 class GatewayOverloaded(GatewayError):

@@ -1,5 +1,6 @@
 """Probes and metrics."""
 
+from collections.abc import Callable
 from typing import Final
 
 from flask import Blueprint, Response, current_app, jsonify
@@ -14,8 +15,8 @@ _READY_TIMEOUT_S: Final = 2.0
 """The objective of an answer. A probe that waits has a thread (gunicorn.conf.py has few for them), and gives up by itself."""
 
 
-def blueprint(predictor: Predictor) -> Blueprint:
-    """Routes /health/live, /health/ready and /metrics."""
+def blueprint(predictor: Predictor, more_metrics: Callable[[], bytes] = bytes) -> Blueprint:
+    """Routes /health/live, /health/ready and /metrics, which may have more than what this process counts."""
     health = Blueprint("health", __name__)
 
     @health.get("/health/live")
@@ -40,6 +41,6 @@ def blueprint(predictor: Predictor) -> Blueprint:
     @requires("read_metrics")
     def page() -> Response:
         """For Prometheus."""
-        return Response(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics.render() + more_metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     return health

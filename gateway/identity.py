@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from gateway.errors import NotIdentified, NotPermitted
 
-Permission = Literal["classify", "read_cases", "write_cases", "export_cases", "read_metrics"]
+Permission = Literal["classify", "read_cases", "write_cases", "export_cases", "erase_cases", "read_metrics"]
 PERMISSIONS: Final[tuple[Permission, ...]] = get_args(Permission)
 
 Kind = Literal["anybody", "stranger", "person", "key"]

@@ -14,7 +14,7 @@ from gateway.admission import Admission
 from gateway.browser_security import own_path
 from gateway.classify import Classifier
 from gateway.errors import NoConsent, NoPicture, PredictionError
-from gateway.identity import public, requires
+from gateway.identity import current, public, requires
 from gateway.images import MAX_UNREDUCED_PIXELS, MIN_EDGE
 from gateway.predictor import Predictor
 from gateway.problems import Problem
@@ -129,7 +129,7 @@ def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor
                 raise NoConsent("the form was sent without consent")
             if upload is None:
                 raise NoPicture("the form has no field `file` with a picture")
-            classification = classifier.classify(upload.read(), g.request_id)
+            classification = classifier.classify(upload.read(), g.request_id, current().name)
         return _page("result", 200, classification=classification, now=datetime.datetime.now(datetime.UTC))
 
     @portal.get("/model")

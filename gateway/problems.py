@@ -8,9 +8,12 @@ from flask import Response, g
 from werkzeug.exceptions import HTTPException
 
 from gateway.errors import (
+    AuditUnavailable,
     BadIdempotencyKey,
     BadParameter,
     BrokenPicture,
+    CaseNotFound,
+    CasesUnavailable,
     CrossSite,
     GatewayError,
     GatewayOverloaded,
@@ -18,6 +21,7 @@ from gateway.errors import (
     IdempotencyKeyReused,
     IdempotencyNotConfigured,
     IdempotencyUnavailable,
+    InvalidCaseRequest,
     InvalidModelAnswer,
     ModelServerOverloaded,
     ModelServerTimeout,
@@ -82,6 +86,10 @@ TABLE: Final[dict[type[GatewayError], Problem]] = {
     ProviderUnavailable: Problem(
         "provider-unavailable", 503, "The identity provider does not answer", retry_after_s=RETRY_AFTER_S
     ),
+    AuditUnavailable: Problem("audit-unavailable", 503, "The audit record cannot be written", retry_after_s=RETRY_AFTER_S),
+    CaseNotFound: Problem("case-not-found", 404, "There is no such case"),
+    InvalidCaseRequest: Problem("invalid-case-request", 422, "The request about cases is not valid"),
+    CasesUnavailable: Problem("cases-unavailable", 503, "The case record is not available", retry_after_s=RETRY_AFTER_S),
     ModelServerUnavailable: Problem("model-unavailable", 503, "No model is available", retry_after_s=RETRY_AFTER_S),
     # Which of the two it was, is no concern of the client; the metrics tell.
     GatewayOverloaded: _OVERLOADED,
@@ -147,7 +155,7 @@ def next_step(problem: Problem) -> Step:
 
 def describe(error: Exception) -> Problem:
     """What to tell of any exception. A text that was not written for clients is not told."""
-    if isinstance(error, PictureError | RequestError):
+    if isinstance(error, PictureError | RequestError | InvalidCaseRequest):
         entry = TABLE[type(error)]
         return Problem(entry.slug, entry.status, entry.title, str(error), entry.retry_after_s)
     if isinstance(error, GatewayError):

@@ -113,9 +113,9 @@ def _address_of_key() -> str:
 
 
 def _is_no_classification() -> bool:
-    # By the guard: a route that will classify too is limited with it.
+    # By the guard: a route that will classify too is limited with it. To keep a case is to classify as well.
     guard = identity.guard_of(current_app, request.endpoint) if request.endpoint else None
-    return guard != "classify" or request.method != "POST" or identity.current() is STRANGER
+    return guard not in ("classify", "write_cases") or request.method != "POST" or identity.current() is STRANGER
 
 
 def _is_no_sign_in() -> bool:

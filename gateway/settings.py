@@ -65,6 +65,9 @@ class Settings:
         rate_limit: classifications of each identity, as in "60 per minute"; empty for no limit.
         redis_url: where processes keep what they share: redis://host:port/database, or rediss:// for TLS; empty for nowhere.
         redis_password_file: that holds its password; empty when it asks for none.
+        audit_file: JSON lines of who did what; empty: nothing is recorded.
+        cases_database: address of the case record's database, without a password; empty: no case record.
+        cases_password_file: holds the password of the database's user.
     """
 
     bind: str = "127.0.0.1:8000"
@@ -97,6 +100,9 @@ class Settings:
     rate_limit: str = ""
     redis_url: str = ""
     redis_password_file: str = ""
+    audit_file: str = ""
+    cases_database: str = ""
+    cases_password_file: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -176,7 +182,7 @@ class Settings:
             problems.append(
                 f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > {CALLS} x {PREFIX}PREDICT_TIMEOUT_S does not hold"
             )
-        return problems + _identity_problems(self)
+        return problems + _identity_problems(self) + _case_problems(self)
 
 
 _OF_KEYS: Final = ("api_keys_file",)
@@ -232,3 +238,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _case_problems(settings: Settings) -> list[str]:
+    """What is wrong with the address of the cases' database."""
+    problems = []
+    if settings.cases_database and not re.match(r"sqlite:///.|postgresql\+psycopg://.", settings.cases_database):
+        problems.append(f"{PREFIX}CASES_DATABASE is neither sqlite:////PATH nor postgresql+psycopg://USER@HOST/NAME")
+    # Not shown: it may be there.
+    if re.search(r"://[^/@]*:[^/@]*@|[?&]password=", settings.cases_database):
+        problems.append(f"{PREFIX}CASES_DATABASE must hold no password: {PREFIX}CASES_PASSWORD_FILE names the file that does")
+    if settings.cases_password_file and not settings.cases_database.startswith("postgresql"):
+        problems.append(f"{PREFIX}CASES_PASSWORD_FILE needs a {PREFIX}CASES_DATABASE that takes a password")
+    return problems

@@ -8,9 +8,10 @@ import structlog
 from flask import Blueprint, Response, g, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from gateway import identity, metrics, sessions
+from gateway import auditing, identity, metrics, sessions
+from gateway.audit.record import Event
 from gateway.browser_security import is_for_machines, own_path
-from gateway.errors import ProviderUnavailable, SignInFailed
+from gateway.errors import AuditUnavailable, ProviderUnavailable, SignInFailed
 from gateway.identity import public
 from gateway.portal import FRAGMENT_HEADER
 from gateway.sessions import Person
@@ -77,7 +78,7 @@ def blueprint(provider: IdentityProvider, public_url: str) -> Blueprint:
         wanted = _wanted(session.get(_NEXT))
         with _counted():
             person = provider.finish()
-        g.identity = sessions.start(person)
+        _let_in(person)
         metrics.SIGN_INS.labels("signed_in" if g.identity.role else "without_role").inc()
         _log.info("signed in", id=g.request_id, identity=g.identity.name, role=g.identity.role)
         return redirect(wanted, 303)
@@ -86,8 +87,8 @@ def blueprint(provider: IdentityProvider, public_url: str) -> Blueprint:
     @public
     def sign_out() -> BaseResponse:
         """End the session here, then at the provider."""
+        _let_out()
         _log.info("signed out", id=g.request_id, identity=identity.current().name)
-        sessions.end()
         g.identity = identity.STRANGER
         address = provider.sign_out(public_url + url_for("sign_in.signed_out"))
         if address is None:
@@ -101,6 +102,22 @@ def blueprint(provider: IdentityProvider, public_url: str) -> Blueprint:
         return render_template("signed_out.html")
 
     return pages
+
+
+def _let_in(person: Person) -> None:
+    """Begin the session, unless nobody could say later that it was there."""
+    g.identity = sessions.start(person)
+    try:
+        auditing.write(Event(g.identity.name, "sign_in", g.request_id, "done"))
+    except AuditUnavailable:
+        sessions.end()
+        raise
+
+
+def _let_out() -> None:
+    if identity.current() is not identity.STRANGER:
+        auditing.write(Event(identity.current().name, "sign_out", g.request_id, "done"))
+    sessions.end()
 
 
 @contextmanager

@@ -6,7 +6,9 @@ from pathlib import Path
 from gateway import logs
 from gateway.api_keys import ApiKeys
 from gateway.app import Doors, create_app
+from gateway.audit.trail import NO_AUDIT, Audit, FileAudit
 from gateway.canary import CanaryPredictor
+from gateway.cases.record import CaseStore
 from gateway.idempotency import Answers
 from gateway.open_inference import OpenInferencePredictor
 from gateway.predictor import Predictor
@@ -27,7 +29,7 @@ else:
     # Half the time: what a canary takes and fails is taken from the picture's own answer.
     canary = TFServingPredictor(settings.model_server, CANARY_LABEL, timeout_s / 2, credentials)
     predictor = CanaryPredictor(stable, canary, settings.canary_share, settings.shadow_share)
-# What is off is not loaded: Authlib takes 11 MB of each worker, the client of Redis 30.
+# What is off is not loaded: Authlib takes 11 MB of each worker, SQLAlchemy 23, the client of Redis 30.
 provider = None
 if OIDC in settings.identities:
     from gateway.oidc import Provider
@@ -47,7 +49,14 @@ if settings.asks_who or settings.rate_limit:
 
     limit_rates = RateLimits(settings, store).init_app
 keys = ApiKeys(Path(settings.api_keys_file)) if KEYS in settings.identities else None
-app = create_app(settings, predictor, Doors(keys, provider, limit_rates), answers)
+audit: Audit = FileAudit(Path(settings.audit_file)) if settings.audit_file else NO_AUDIT
+case_store: CaseStore | None = None
+if settings.cases_database:
+    from gateway.cases import database
+    from gateway.cases.store import DatabaseStore
+
+    case_store = DatabaseStore(database.connect(settings))
+app = create_app(settings, predictor, Doors(keys, provider, limit_rates), answers, audit, case_store)
 if settings.proxies:
     from werkzeug.middleware.proxy_fix import ProxyFix
 

@@ -31,4 +31,7 @@ if ! find_chromium >/dev/null; then
 fi
 CHROMIUM=$(find_chromium || true) # empty: Playwright's own
 export VENV_TEST CHROMIUM
+# Real ones for the tests of rate limits and of the case record; each test starts its own.
+command -v redis-server >/dev/null || install_packages redis-server
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || install_packages postgresql
 exec "$VENV_TEST/bin/python" -m pytest </dev/null

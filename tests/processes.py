@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parent.parent
 READY_TIMEOUT_S = 90.0
+NOBODY = 65_534
+"""The user without rights that every Linux has."""
 
 MODEL_SERVERS = {"embedded": [sys.executable, "-m", "serving.embedded"]}
 """Programs that a test can start as a model server: ours, and the real one where it is on the PATH."""
@@ -162,6 +166,35 @@ def redis_server(folder: Path, *flags: str, port: int | None = None) -> Iterator
     with running([*command, "--dir", str(folder), *flags], folder / "redis.log") as program:
         program.wait_for(lambda: is_listening(port))
         yield program, port
+
+
+@contextmanager
+def postgres_server(folder: Path) -> Iterator[tuple[Program, str, Path]]:
+    """PostgreSQL with an empty database `cases`. Gives the program, its address without a password, and the password's file."""
+    # It refuses to run as root, and pytest's folders are root's alone.
+    as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    port, password = free_port(), folder / "password"
+    password.write_text("correct horse\n")
+    with tempfile.TemporaryDirectory(prefix="dermserve-postgres-") as home:
+        if as_nobody:
+            os.chown(home, NOBODY, NOBODY)
+        setup = [programs / "initdb", f"--pgdata={home}/data", "--username=gateway", "--auth=scram-sha-256", "--no-sync"]
+        shared_password = Path(home, "password")
+        shared_password.write_text(password.read_text())
+        shared_password.chmod(0o644)
+        # Without home as working directory it complains of ours.
+        subprocess.run([*as_nobody, *setup, f"--pwfile={shared_password}"], cwd=home, check=True, capture_output=True)
+        server = [*as_nobody, str(programs / "postgres"), "-D", f"{home}/data", "-h", "127.0.0.1", "-p", str(port)]
+        with running([*server, "-k", "", "-c", "fsync=off", "-c", "max_connections=40"], folder / "postgres.log") as program:
+            program.wait_for(lambda: "ready to accept connections" in program.output)
+            maintenance = f"host=127.0.0.1 port={port} user=gateway dbname=postgres password='correct horse'"
+            with psycopg.connect(maintenance, autocommit=True) as connection:
+                connection.execute("CREATE DATABASE cases")
+            yield program, f"postgresql+psycopg://gateway@127.0.0.1:{port}/cases", password
+            # SIGTERM would wait for every client.
+            program.process.send_signal(signal.SIGINT)
+            program.process.wait(timeout=30)
 
 
 def _is_ready(address: str) -> bool:

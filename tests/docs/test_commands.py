@@ -10,8 +10,9 @@ TEXTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "scripts")
 TARGET = re.compile(r"^([a-z-]+):(?!=)", re.MULTILINE)
 MADE = re.compile(r"(?:^|[`(])make ([a-z-]+)\b", re.MULTILINE)
 MODULE = re.compile(
-    r"python -m ((?:training|serving|tests|gateway)[\w.]*)"
-    r"(?: (fetch|train|calibrate|export|evaluate|report|publish|verify|prune|status|canary|promote|rollback))?"
+    r"python -m ((?:training|serving|gateway|tests)[\w.]*)"
+    r"(?: (fetch|train|calibrate|export|evaluate|report|publish|verify|prune|status|canary|promote|rollback"
+    r"|upgrade|downgrade|revision|purge))?"
 )
 
 
@@ -49,7 +50,7 @@ def test_every_module_that_is_mentioned_can_be_found(module, command):
     spec = importlib.util.find_spec(module)
 
     assert spec is not None
-    assert not command or f'"{command}"' in (ROOT / module / "__main__.py").read_text()
+    assert not command or f'"{command}"' in (ROOT / module.replace(".", "/") / "__main__.py").read_text()
 
 
 def test_continuous_integration_runs_the_test_command_of_the_readme():

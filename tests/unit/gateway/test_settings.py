@@ -162,3 +162,24 @@ def test_another_address_and_one_with_a_password_are_refused_and_not_repeated(ur
 def test_a_password_needs_a_redis():
     with pytest.raises(SettingsError, match="REDIS_PASSWORD_FILE needs"):
         Settings.from_env({"GATEWAY_REDIS_PASSWORD_FILE": "/run/secrets/redis"})
+
+
+@pytest.mark.parametrize(
+    ("database", "told"),
+    [
+        ("mysql://gateway@host/cases", "is neither"),
+        ("sqlite://", "is neither"),
+        ("postgresql+psycopg://gateway:hunter2@host/cases", "must hold no password"),
+        ("postgresql+psycopg://gateway@host/cases?password=hunter2", "must hold no password"),
+    ],
+)
+def test_a_database_of_cases_is_of_two_kinds_and_its_password_in_a_file(database, told):
+    with pytest.raises(SettingsError, match=told) as caught:
+        Settings.from_env({"GATEWAY_CASES_DATABASE": database})
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_password_needs_a_database_that_takes_one():
+    with pytest.raises(SettingsError, match="CASES_PASSWORD_FILE needs"):
+        Settings.from_env({"GATEWAY_CASES_DATABASE": "sqlite:////cases.db", "GATEWAY_CASES_PASSWORD_FILE": "/password"})

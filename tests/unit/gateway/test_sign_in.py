@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from gateway import auditing
 from gateway.errors import ProviderUnavailable, SignInFailed
 from gateway.sessions import IDLE_S, LONGEST_S, Person
 from gateway.settings import SettingsError
@@ -13,6 +14,7 @@ from tests import doors
 from tests.doors import FakeProvider, browser, make_app, sign_in
 from tests.pictures import paint
 from tests.unit.gateway.test_app import FixedPredictor, post
+from tests.unit.gateway.test_cases_api import ListAudit
 
 COOKIE = "__Host-dermserve"
 
@@ -300,3 +302,39 @@ def _write(folder, keys):
     if keys is not None:
         path.write_text(keys)
     return path
+
+
+def test_signing_in_and_out_are_recorded(make):
+    app, audit = make(), ListAudit()
+    auditing.init_app(app, audit)
+
+    person = sign_in(app)
+    person.post("/sign-out")
+    person.post("/sign-out")
+
+    (name,) = {event.who for event in audit.events}
+    assert name.startswith("person:")
+    assert audit.told() == [("sign_in", "done"), ("sign_out", "done")]
+
+
+def test_a_sign_in_that_fails_is_recorded(make):
+    app, audit = make(FakeProvider(error=SignInFailed("x"))), ListAudit()
+    auditing.init_app(app, audit)
+
+    with capture_logs():
+        browser(app).get("/sign-in/callback?code=1")
+
+    assert audit.told() == [("sign_in", "sign-in-failed")]
+
+
+def test_nobody_is_let_in_whose_sign_in_cannot_be_recorded(make):
+    app, audit = make(), ListAudit()
+    auditing.init_app(app, audit)
+    audit.fails = True
+    person = browser(app)
+    person.post("/sign-in")
+
+    with capture_logs():
+        assert person.get("/sign-in/callback?code=1").status_code == 503
+
+    assert person.get("/check").status_code == 303

@@ -1,0 +1,70 @@
+"""How the outcomes compare with histology, for Prometheus.
+
+Asked of the database when somebody scrapes, so that it is right whichever process answers, and nothing is to be added up. Only
+cases with histology are in it, and whoever decides on a biopsy has seen the outcome: docs/cases.md says what follows.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway.cases.record import HISTOLOGIES, LABELS, CaseStore, now
+from gateway.errors import CasesUnavailable
+
+WINDOW: Final = timedelta(days=180)
+"""Histology is rare; a shorter window would show chance."""
+
+_PREFIX: Final = "dermserve_gateway_cases"
+
+
+class Figures(Collector):
+    """Counts, and the two shares that follow from them."""
+
+    def __init__(self, store: CaseStore) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Ask the database."""
+        answers = GaugeMetricFamily(f"{_PREFIX}_up", "Whether the case record's database has answered this scrape.")
+        try:
+            counts = self._store.count(now() - WINDOW)
+        except CasesUnavailable:
+            answers.add_metric([], 0)
+            yield answers
+            return
+        answers.add_metric([], 1)
+        yield answers
+        gauge = partial(GaugeMetricFamily, labels=["model_version"])
+        cases = GaugeMetricFamily(
+            f"{_PREFIX}_with_histology",
+            f"Cases whose latest histology was entered within {WINDOW.days} days, by outcome and histology.",
+            labels=["model_version", "label", "histology"],
+        )
+        sensitivity = gauge(f"{_PREFIX}_sensitivity", "Malignant among the histologically malignant that got a label.")
+        specificity = gauge(f"{_PREFIX}_specificity", "Benign among the histologically benign that got a label.")
+        for version in sorted({count.model_version for count in counts}):
+            table = Counter[tuple[str, str]]()
+            for count in counts:
+                if count.model_version == version:
+                    table[count.label, count.histology] = count.cases
+            for label in LABELS:
+                for histology in HISTOLOGIES:
+                    cases.add_metric([str(version), label, histology], table[label, histology])
+            for family, right, wrong in ((sensitivity, "malignant", "benign"), (specificity, "benign", "malignant")):
+                labelled = table[right, right] + table[wrong, right]
+                if labelled:
+                    family.add_metric([str(version)], table[right, right] / labelled)
+        yield from (cases, sensitivity, specificity)
+
+
+def render(store: CaseStore) -> bytes:
+    """A further part of the page for Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(Figures(store))
+    return generate_latest(registry)

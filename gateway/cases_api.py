@@ -1,0 +1,212 @@
+"""The JSON API of the case record; it is there only when a database is set."""
+
+import csv
+import hashlib
+import io
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from flask import Blueprint, Response, g, jsonify, request, url_for
+
+from gateway.admission import Admission
+from gateway.api import to_document
+from gateway.audit.record import Action, Event
+from gateway.audit.trail import Audit
+from gateway.cases.record import (
+    HISTOLOGIES,
+    LABELS,
+    MAX_PAGE,
+    CaseStore,
+    Cursor,
+    Finding,
+    KeptCase,
+    Selection,
+    now,
+)
+from gateway.classify import Classification, Classifier
+from gateway.errors import InvalidCaseRequest, NoPicture, NotPermitted
+from gateway.identity import current, requires
+
+_PAGE: Final = 20
+_EXPORT_PAGE: Final = 500
+_COLUMNS: Final = (
+    *("id", "kept_at", "kept_by", "picture_sha256", "label", "reason", "malignant", "none_score", "model_version"),
+    *("found_at", "found_by", "agrees", "histology"),
+)
+_FORMULA: Final = re.compile(r"[=+\-@\t\r\n|%]")
+"""What makes a spreadsheet read a cell as a formula (OWASP, CSV injection)."""
+
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_VERSION: Final = re.compile(r"\d{1,9}")
+
+
+def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, audit: Audit) -> Blueprint:
+    """Routes under /api/v1/cases."""
+    cases = Blueprint("cases", __name__, url_prefix="/api/v1")
+    cases.after_request(_never_store)
+
+    def record(action: Action, *ids: str, **facts: Any) -> None:
+        audit.write(Event(current().name, action, g.request_id, facts.pop("outcome", "done"), cases=ids, **facts))
+
+    @cases.post("/cases")
+    @requires("write_cases")
+    def keep() -> tuple[Response, int, dict[str, str]]:
+        """Classify the picture in the field `file` and keep the outcome: what is kept is what is answered, and nothing else."""
+        if "classify" not in current().permissions:
+            raise NotPermitted(f"{current().name} may not classify")
+        with admission.place():
+            upload = request.files.get("file")
+            if upload is None:
+                raise NoPicture("the form has no field `file` with a picture")
+            data = upload.read()
+            classification = classifier.classify(data, g.request_id, current().name)
+        case = _new_case(data, classification)
+        version = classification.metadata.version
+        store.keep(case, lambda: record("keep_case", case.id, outcome=case.label, picture=data, model_version=version))
+        document = {"case": _case_document(case), "classification": to_document(classification)}
+        return jsonify(document), 201, {"Location": url_for("cases.read", id=case.id)}
+
+    @cases.get("/cases")
+    @requires("read_cases")
+    def browse() -> Response:
+        """A page of cases, the newest first."""
+        limit = _limit(request.args.get("limit"))
+        after = Cursor.parse(request.args["cursor"]) if "cursor" in request.args else None
+        found = store.page(_selection(), limit + 1, after)
+        shown = found[:limit]
+        record("read_cases", *(case.id for case in shown))
+        following = str(Cursor(shown[-1].kept_at, shown[-1].id)) if len(found) > limit else None
+        return jsonify(cases=[_case_document(case) for case in shown], next=following)
+
+    @cases.get("/cases/<id>")
+    @requires("read_cases")
+    def read(id: str) -> Response:  # noqa: A002
+        """One case with its findings."""
+        case = store.find(id)
+        record("read_cases", case.id)
+        return jsonify(_case_document(case))
+
+    @cases.post("/cases/<id>/findings")
+    @requires("write_cases")
+    def find_out(id: str) -> tuple[Response, int]:  # noqa: A002
+        """Add a finding: `agrees`, and `histology` once there is one."""
+        finding = _read_finding()
+        store.add_finding(id, finding, lambda: record("write_finding", id, reason=finding.histology))
+        return jsonify(_finding_document(finding)), 201
+
+    @cases.delete("/cases/<id>")
+    @requires("erase_cases")
+    def erase(id: str) -> tuple[str, int]:  # noqa: A002
+        """For a person who wants it (docs/cases.md)."""
+        store.erase(id, lambda: record("erase_case", id))
+        return "", 204
+
+    @cases.get("/cases.csv")
+    @requires("export_cases")
+    def export() -> Response:
+        """Everything, a line a finding; a case without one has a line as well."""
+        selection = _selection()
+        first = store.page(selection, _EXPORT_PAGE)
+        # Before the first line leaves. Which cases is no list: those that were there at this record's time.
+        record("export_cases")
+        response = Response(_csv_lines(store, selection, first), content_type="text/csv; charset=utf-8")
+        response.headers["Content-Disposition"] = "attachment; filename=cases.csv"
+        return response
+
+    return cases
+
+
+def _never_store(response: Response) -> Response:
+    response.cache_control.no_store = True
+    return response
+
+
+def _new_case(data: bytes, classification: Classification) -> KeptCase:
+    return KeptCase(
+        id=uuid.uuid4().hex,
+        kept_at=now(),
+        kept_by=current().name,
+        picture_sha256=hashlib.sha256(data).hexdigest(),
+        label=classification.label,
+        reason=classification.reason,
+        malignant=classification.malignant,
+        none_score=classification.none_score,
+        model_version=classification.metadata.version,
+    )
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return _PAGE
+    if not _VERSION.fullmatch(given) or not 1 <= int(given) <= MAX_PAGE:
+        raise InvalidCaseRequest(f"limit is not a number from 1 to {MAX_PAGE}")
+    return int(given)
+
+
+def _selection() -> Selection:
+    label = next((label for label in LABELS if label == request.args.get("label")), None)
+    version, picture = request.args.get("model_version"), request.args.get("picture_sha256")
+    if "label" in request.args and label is None:
+        raise InvalidCaseRequest(f"label is none of {', '.join(LABELS)}")
+    if version is not None and not _VERSION.fullmatch(version):
+        raise InvalidCaseRequest("model_version is not a number")
+    if picture is not None and not _SHA256.fullmatch(picture):
+        raise InvalidCaseRequest("picture_sha256 is not 64 hexadecimal digits")
+    return Selection(label, None if version is None else int(version), picture)
+
+
+def _read_finding() -> Finding:
+    """Exactly two fields, of closed sets: anything else could be about a patient, and would be kept."""
+    document = request.get_json(silent=True)
+    if not isinstance(document, dict) or not document.keys() <= {"agrees", "histology"}:
+        raise InvalidCaseRequest("a finding is a JSON object with agrees and histology, and nothing else")
+    agrees, histology = document.get("agrees"), document.get("histology")
+    if not isinstance(agrees, bool):
+        raise InvalidCaseRequest("agrees is neither true nor false")
+    if histology not in (None, *HISTOLOGIES):
+        raise InvalidCaseRequest(f"histology is neither null nor one of {', '.join(HISTOLOGIES)}")
+    return Finding(now(), current().name, agrees, histology)
+
+
+def _case_document(case: KeptCase) -> dict[str, object]:
+    return {
+        "id": case.id,
+        "kept_at": case.kept_at.isoformat(),
+        "kept_by": case.kept_by,
+        "picture_sha256": case.picture_sha256,
+        "label": case.label,
+        "reason": case.reason,
+        "malignant": case.malignant,
+        "none_score": case.none_score,
+        "model_version": case.model_version,
+        "findings": [_finding_document(finding) for finding in case.findings],
+    }
+
+
+def _finding_document(finding: Finding) -> dict[str, object]:
+    return {
+        "found_at": finding.found_at.isoformat(),
+        "found_by": finding.found_by,
+        "agrees": finding.agrees,
+        "histology": finding.histology,
+    }
+
+
+def _csv_lines(store: CaseStore, selection: Selection, page: list[KeptCase]) -> Iterator[str]:
+    yield _csv_line(_COLUMNS)
+    while page:
+        for case in page:
+            document = _case_document(case)
+            for finding in case.findings or (None,):
+                cells = document | (_finding_document(finding) if finding else {})
+                yield _csv_line([cells.get(column) for column in _COLUMNS])
+        page = store.page(selection, _EXPORT_PAGE, Cursor(page[-1].kept_at, page[-1].id))
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    """Texts that a spreadsheet would calculate get an apostrophe before them; numbers stay numbers."""
+    line = io.StringIO()
+    csv.writer(line).writerow(f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell for cell in cells)
+    return line.getvalue()
