@@ -80,6 +80,25 @@ class Admission:
                 self._free += pictures
                 self._pass_on()
 
+    @contextmanager
+    def spare(self) -> Iterator[None]:
+        """Be worked on without having been sent by anybody: only where nobody waits and a turn is free. Counted nowhere.
+
+        Raises:
+            GatewayOverloaded: every turn is taken.
+        """
+        with self._lock:
+            # One is left for whoever comes: it must not have to wait for this.
+            if self._queue or self._free < min(2, self._at_work):
+                raise GatewayOverloaded("no turn is to spare")
+            self._free -= 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._free += 1
+                self._pass_on()
+
     def _wait(self, pictures: int) -> bool:
         turn = _Turn(pictures)
         with self._lock:

@@ -28,6 +28,7 @@ from gateway import (
     reference,
     sessions,
     sign_in,
+    tracing,
 )
 from gateway.admission import Admission
 from gateway.api_keys import ApiKeys
@@ -100,6 +101,7 @@ def create_app(
     admission = Admission(settings.threads, settings.max_waiting, settings.max_wait_s)
     request_audit = auditing.init_app(app, audit)
     classifier = Classifier(predictor, admission, settings.max_picture_pixels, settings.request_budget_s, request_audit)
+    app.extensions["classifier"] = classifier
     portal.init_app(app)
     app.register_blueprint(api.blueprint(classifier, admission, answers))
     app.register_blueprint(reference.blueprint(predictor))
@@ -131,6 +133,7 @@ def _finish(response: Response) -> Response:
     # The template of the route, never the path: paths are the client's and have no end.
     route = request.url_rule.rule if request.url_rule else "unmatched"
     metrics.REQUESTS.labels(route, request.method if request.url_rule else "", response.status_code).inc()
+    tracing.describe(request.method if request.url_rule else "", route, response.status_code, g.request_id)
     metrics.REQUEST_SECONDS.labels(route).observe(elapsed)
     browser_security.protect(response)
     response.headers["X-Request-ID"] = g.request_id

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from gateway import deadline, images, metrics
+from gateway import deadline, drift, images, metrics
 from gateway.activation_map import Overlay, draw
 from gateway.admission import Admission
 from gateway.audit.record import Event, digest
@@ -70,6 +70,7 @@ class Classifier:
         self._budget_s = budget_s
         self._audit = audit
         self._decoding = threading.BoundedSemaphore(MAX_DECODING)
+        self._versions = drift.Versions()
 
     def classify(self, data: bytes, request_id: str, who: str, *, with_overlay: bool = False) -> Classification:
         """Wait for one's turn, decode, predict, decide, record; draw the activation map where it was asked for.
@@ -82,8 +83,17 @@ class Classifier:
         """
         with deadline.within(self._budget_s), self._admission.work():
             classification = self._classify(data, request_id, with_overlay=with_overlay)
-        self._record(data, who, classification)
+        self._settle(data, who, classification)
         return classification
+
+    def rehearse(self, data: bytes) -> Classification:
+        """As `classify`, of a picture that nobody has sent: not counted among the outcomes, and only where there is room.
+
+        Raises:
+            gateway.errors.GatewayError: as above.
+        """
+        with deadline.within(self._budget_s), self._admission.spare():
+            return self._classify(data, "rehearsal", with_overlay=False)
 
     def classify_batch(
         self, uploads: Iterator[bytes], count: int, request_id: str, who: str
@@ -113,12 +123,12 @@ class Classifier:
                 predictions = self._predictor.predict_batch(np.stack([entry.image for entry in usable]))
                 given = iter([(prediction, self._predictor.metadata(prediction.model_version)) for prediction in predictions])
             results: list[Classification | PictureError] = [
-                _conclude(f"{request_id}-{place}", *next(given), entry.warnings) if isinstance(entry, _Read) else entry
+                self._conclude(f"{request_id}-{place}", *next(given), entry.warnings) if isinstance(entry, _Read) else entry
                 for place, entry in enumerate(read, 1)
             ]
         for entry, result in zip(read, results, strict=True):
             if isinstance(entry, _Read) and isinstance(result, Classification):
-                self._record(entry.sha256, who, result)
+                self._settle(entry.sha256, who, result)
         return results
 
     def _read(self, data: bytes) -> "_Read | PictureError":
@@ -139,10 +149,34 @@ class Classifier:
             prediction = self._predictor.predict(image)
             metadata = self._predictor.metadata(prediction.model_version)
         overlay = draw(picture.rgb, prediction.activation_map) if with_overlay else None
-        return _conclude(request_id, prediction, metadata, picture.warnings, overlay)
+        return self._conclude(request_id, prediction, metadata, picture.warnings, overlay)
 
-    def _record(self, picture: bytes | str, who: str, classification: Classification) -> None:
-        """Once for every picture, its bytes or their digest, before anybody sees its answer."""
+    def _conclude(
+        self,
+        classification_id: str,
+        prediction: Prediction,
+        metadata: ModelMetadata,
+        warnings: tuple[images.Warning, ...],
+        overlay: Overlay | None = None,
+    ) -> Classification:
+        with metrics.stage("decide"):
+            label, reason = decide(prediction, metadata.thresholds)
+        self._versions.announce(metadata)
+        return Classification(
+            id=classification_id,
+            label=label,
+            reason=reason,
+            malignant=prediction.malignant,
+            none_score=prediction.none_score,
+            warnings=warnings,
+            metadata=metadata,
+            activation_map=prediction.activation_map,
+            overlay=overlay,
+        )
+
+    def _settle(self, picture: bytes | str, who: str, classification: Classification) -> None:
+        """Count and record, once for every picture (its bytes or their digest), before anybody sees its answer."""
+        _measure(classification)
         self._audit.write(
             Event(
                 who=who,
@@ -173,41 +207,13 @@ class _Read:
     sha256: str
 
 
-def _conclude(
-    classification_id: str,
-    prediction: Prediction,
-    metadata: ModelMetadata,
-    warnings: tuple[images.Warning, ...],
-    overlay: Overlay | None = None,
-) -> Classification:
-    with metrics.stage("decide"):
-        label, reason = decide(prediction, metadata.thresholds)
-    _measure(prediction, metadata, warnings, label, reason)
-    return Classification(
-        id=classification_id,
-        label=label,
-        reason=reason,
-        malignant=prediction.malignant,
-        none_score=prediction.none_score,
-        warnings=warnings,
-        metadata=metadata,
-        activation_map=prediction.activation_map,
-        overlay=overlay,
-    )
-
-
-def _measure(
-    prediction: Prediction,
-    metadata: ModelMetadata,
-    warnings: tuple[images.Warning, ...],
-    label: Label,
-    reason: Reason | None,
-) -> None:
+def _measure(classification: Classification) -> None:
+    metadata, label = classification.metadata, classification.label
     version = str(metadata.version)
-    metrics.OUTCOMES.labels(label, reason or "", version).inc()
-    metrics.MALIGNANT_PROBABILITY.labels(version).observe(prediction.malignant)
-    metrics.NONE_SCORE.labels(version).observe(prediction.none_score)
-    for warning in warnings:
+    metrics.OUTCOMES.labels(label, classification.reason or "", version).inc()
+    metrics.MALIGNANT_PROBABILITY.labels(version).observe(classification.malignant)
+    metrics.NONE_SCORE.labels(version).observe(classification.none_score)
+    for warning in classification.warnings:
         metrics.QUALITY_WARNINGS.labels(warning).inc()
-    if label == "none" and prediction.malignant >= metadata.thresholds.malignant:
+    if label == "none" and classification.malignant >= metadata.thresholds.malignant:
         metrics.MALIGNANT_LOOKING_REJECTIONS.labels(version).inc()

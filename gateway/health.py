@@ -5,7 +5,7 @@ from typing import Final
 
 from flask import Blueprint, Response, current_app, jsonify
 
-from gateway import metrics
+from gateway import drift, metrics
 from gateway.errors import Stopping
 from gateway.identity import public, requires
 from gateway.predictor import Predictor
@@ -41,6 +41,6 @@ def blueprint(predictor: Predictor, more_metrics: Callable[[], bytes] = bytes) -
     @requires("read_metrics")
     def page() -> Response:
         """For Prometheus."""
-        return Response(metrics.render() + more_metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(metrics.render(drift.derive) + more_metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     return health

@@ -8,6 +8,8 @@ import uuid
 
 import structlog
 
+from serving import tracing
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,63}")
 
 
@@ -16,6 +18,7 @@ def configure() -> None:
     renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
     processors: list[structlog.types.Processor] = [
         structlog.processors.add_log_level,
+        _add_trace_id,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if sys.stderr.isatty():
@@ -30,6 +33,12 @@ def configure() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _add_trace_id(_: structlog.types.WrappedLogger, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """To find the trace of a line, where there are traces."""
+    trace_id = tracing.trace_id()
+    return {**event, "trace_id": trace_id} if trace_id else event
 
 
 def request_id(given: str | None) -> str:

@@ -4,16 +4,21 @@ import contextlib
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Literal, get_args
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from serving import tracing
+from serving.contract import NONE_SCORE_EDGES, PROBABILITY_EDGES
 
 Stage = Literal["decode", "preprocess", "predict", "decide"]
 BreakerState = Literal["closed", "half_open", "open"]
 BREAKER_STATES: Final[tuple[BreakerState, ...]] = get_args(BreakerState)
+GoldenResult = Literal["ok", "differs", "no_reference", "failed", "skipped"]
+GOLDEN_RESULTS: Final[tuple[GoldenResult, ...]] = get_args(GoldenResult)
 
 _RENDER_TRIES: Final = 50
 _RENDER_PAUSE_S: Final = 0.02
@@ -22,9 +27,10 @@ _RENDER_PAUSE_S: Final = 0.02
 # The objective is an answer within two seconds for 95 of 100 pictures; the buckets are dense around it.
 REQUEST_BUCKETS_S: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 15.0)
 STAGE_BUCKETS_S: Final = (0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-PROBABILITY_BUCKETS: Final = tuple(tenth / 10 for tenth in range(1, 11))
+# Those of the reference in a version's metadata, or the two could not be compared.
+PROBABILITY_BUCKETS: Final = PROBABILITY_EDGES
 DIFFERENCE_BUCKETS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-NONE_SCORE_BUCKETS: Final = (-20.0, -15.0, -10.0, -7.5, -5.0, -2.5, 0.0, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0)
+NONE_SCORE_BUCKETS: Final = NONE_SCORE_EDGES
 
 REQUESTS = Counter(
     "dermserve_gateway_requests", "Requests by route template, method and status.", ["route", "method", "status"]
@@ -98,21 +104,67 @@ KEY_FILE_READS = Counter(
 RATE_LIMIT_FALLBACKS = Counter(
     "dermserve_gateway_rate_limit_fallbacks", "Times that a process lost the store of its rate limits and counted for itself."
 )
+MODEL_INFO = Gauge(
+    "dermserve_gateway_model_info",
+    "1 for each version that has answered since the start, with where it comes from.",
+    ["model_version", "preset", "config_sha256"],
+    multiprocess_mode="mostrecent",
+)
+REFERENCE_SHARE = Gauge(
+    "dermserve_gateway_reference_share",
+    "Share of the version's reference pictures with a score over `above` and up to `le`.",
+    ["score", "model_version", "above", "le"],
+    multiprocess_mode="mostrecent",
+)
+REFERENCE_PICTURES = Gauge(
+    "dermserve_gateway_reference_pictures", "That the shares are of.", ["model_version"], multiprocess_mode="mostrecent"
+)
+GOLDEN_CHECKS = Counter("dermserve_gateway_golden_checks", "Checks with the golden picture, by what came of it.", ["result"])
+GOLDEN_LAST_OK = Gauge(
+    "dermserve_gateway_golden_last_ok_timestamp_seconds",
+    "When the golden picture last got its recorded answer; 0 before.",
+    multiprocess_mode="mostrecent",
+)
+GOLDEN_DIFFERENCE = Gauge(
+    "dermserve_gateway_golden_difference",
+    "Distance of the last golden answer from the recorded one.",
+    ["score"],
+    multiprocess_mode="mostrecent",
+)
+SPANS = Counter("dermserve_gateway_spans", "Spans of traces by what became of them: sent, or lost on the way.", ["result"])
 
 
 @contextmanager
 def stage(name: Stage) -> Iterator[None]:
     """Time one stage; a stage that fails is timed too."""
-    with STAGE_SECONDS.labels(name).time():
+    with tracing.span(name), STAGE_SECONDS.labels(name).time():
         yield
 
 
-def render() -> bytes:
-    """The page for Prometheus, over all workers when there are several."""
+class _Page(CollectorRegistry):
+    """What is measured, and what is worked out from that."""
+
+    def __init__(self, measured: CollectorRegistry, derive: Callable[[Iterable[Metric]], Iterable[Metric]]) -> None:
+        super().__init__()
+        self._measured = measured
+        self._derive = derive
+
+    def collect(self) -> Iterable[Metric]:
+        families = list(self._measured.collect())
+        return [*families, *self._derive(families)]
+
+
+def render(derive: Callable[[Iterable[Metric]], Iterable[Metric]] = lambda _: ()) -> bytes:
+    """The page for Prometheus, over all workers when there are several.
+
+    Args:
+        derive: makes further figures of those that were measured, summed up over the workers already.
+    """
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(_Page(REGISTRY, derive))
+    merged = CollectorRegistry()
+    MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+    registry = _Page(merged, derive)
     for _ in range(_RENDER_TRIES - 1):
         # A process that starts makes its file first and gives it its size a moment later: the library fails on an empty one.
         with contextlib.suppress(struct.error):

@@ -20,6 +20,7 @@ from gateway.errors import (
     ModelServerUnavailable,
     PredictionError,
 )
+from serving import tracing
 from serving.channel import open_channel
 
 CHANNEL_OPTIONS: Final = (
@@ -108,8 +109,11 @@ class ModelChannel:
             answer: its message.
             is_probe: asked to see how the server is: past the circuit breaker, without a say in it, and on no budget.
         """
-        send: Callable[..., Answer] = self._channel.unary_unary(
-            path, request_serializer=lambda request: request.SerializeToString(), response_deserializer=answer.FromString
+        send: Callable[..., Answer] = _traced(
+            path,
+            self._channel.unary_unary(
+                path, request_serializer=lambda request: request.SerializeToString(), response_deserializer=answer.FromString
+            ),
         )
 
         def probe(request: Message, timeout_s: float) -> Answer:
@@ -161,6 +165,21 @@ class ModelChannel:
         finally:
             ready.cancel()
         return True
+
+
+def _traced(path: str, send: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Each attempt is a span, and the parent of what the server makes of it."""
+
+    def send_traced(request: Message, timeout: float) -> Answer:
+        with tracing.call(path.removeprefix("/")):
+            header = tracing.traceparent()
+            try:
+                return send(request, timeout=timeout, metadata=((tracing.TRACEPARENT, header),) if header else None)
+            except grpc.RpcError as error:
+                tracing.describe(None, {"rpc.grpc.status_code": error.code().value[0]}, is_error=True)
+                raise
+
+    return send_traced
 
 
 def _time_left_s(timeout_s: float) -> float:

@@ -68,6 +68,9 @@ class Settings:
         audit_file: JSON lines of who did what; empty: nothing is recorded.
         cases_database: address of the case record's database, without a password; empty: no case record.
         cases_password_file: holds the password of the database's user.
+        golden_period_s: between two checks of one process with the golden picture; 0 for none.
+        traces_endpoint: collector that takes OpenTelemetry traces, OTLP over HTTP: http://host:4318; empty for none.
+        traces_share: of the requests that come without a trace, 0 to 1; one with a trace is part of it if its sender is.
     """
 
     bind: str = "127.0.0.1:8000"
@@ -103,6 +106,9 @@ class Settings:
     audit_file: str = ""
     cases_database: str = ""
     cases_password_file: str = ""
+    golden_period_s: float = 60.0
+    traces_endpoint: str = ""
+    traces_share: float = 1.0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
@@ -149,7 +155,7 @@ class Settings:
 
     def _problems(self) -> list[str]:
         shares = ("canary_share", "shadow_share")
-        may_be_zero = (*shares, "max_waiting", "drain_s", "proxies")
+        may_be_zero = (*shares, "max_waiting", "drain_s", "proxies", "golden_period_s", "traces_share")
         problems = [
             f"{PREFIX}{field.name.upper()} must be above zero"
             for field in dataclasses.fields(self)
@@ -161,6 +167,12 @@ class Settings:
             for name in ("max_waiting", "drain_s", "proxies")
             if not getattr(self, name) >= 0
         ]
+        if not self.golden_period_s >= 0:
+            problems.append(f"{PREFIX}GOLDEN_PERIOD_S must not be below zero")
+        if not 0 <= self.traces_share <= 1:
+            problems.append(f"{PREFIX}TRACES_SHARE is not from 0 to 1")
+        if not re.fullmatch(r"(https?://[^\s/?#]+/?)?", self.traces_endpoint):
+            problems.append(f"{PREFIX}TRACES_ENDPOINT is not http://host:port: {self.traces_endpoint!r}")
         if not re.fullmatch(r".+:\d{1,5}", self.bind):
             problems.append(f"{PREFIX}BIND is not host:port: {self.bind!r}")
         if self.redis_url and not re.fullmatch(r"rediss?://[^@]+", self.redis_url):

@@ -1,19 +1,23 @@
 """Composition root: environment -> settings -> model server -> application. Imported by each worker, after the fork."""
 
+import atexit
 import os
 from pathlib import Path
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.api_keys import ApiKeys
 from gateway.app import Doors, create_app
 from gateway.audit.trail import NO_AUDIT, Audit, FileAudit
 from gateway.canary import CanaryPredictor
 from gateway.cases.record import CaseStore
+from gateway.golden import GoldenCheck
 from gateway.idempotency import Answers
 from gateway.open_inference import OpenInferencePredictor
 from gateway.predictor import Predictor
-from gateway.settings import KEYS, OIDC, OPEN_INFERENCE, Settings
+from gateway.settings import IS_STOPPING, KEYS, OIDC, OPEN_INFERENCE, Settings
 from gateway.tfserving import TFServingPredictor
+from gateway.tracing import TracedApplication
+from serving import tracing
 from serving.channel import read_credentials
 from serving.contract import CANARY_LABEL
 
@@ -29,7 +33,7 @@ else:
     # Half the time: what a canary takes and fails is taken from the picture's own answer.
     canary = TFServingPredictor(settings.model_server, CANARY_LABEL, timeout_s / 2, credentials)
     predictor = CanaryPredictor(stable, canary, settings.canary_share, settings.shadow_share)
-# What is off is not loaded: Authlib takes 11 MB of each worker, SQLAlchemy 23, the client of Redis 30.
+# What is off is not loaded: Authlib takes 11 MB of each worker, SQLAlchemy 23, the client of Redis 30, OpenTelemetry 4.
 provider = None
 if OIDC in settings.identities:
     from gateway.oidc import Provider
@@ -62,3 +66,21 @@ if settings.proxies:
 
     # The address only: scheme and host come from GATEWAY_PUBLIC_URL.
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies, x_proto=0, x_host=0)  # type: ignore[method-assign]
+if settings.traces_endpoint:
+    from serving.spans import OtlpTracer
+
+    tracer = OtlpTracer(
+        "dermserve-gateway",
+        settings.traces_endpoint,
+        settings.traces_share,
+        lambda result, spans: metrics.SPANS.labels(result).inc(spans),
+    )
+    tracing.install(tracer)
+    atexit.register(tracer.close)
+    app.wsgi_app = TracedApplication(app.wsgi_app)  # type: ignore[method-assign]
+if settings.golden_period_s:
+    processes = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    golden = GoldenCheck(
+        app.extensions["classifier"], settings.golden_period_s, processes, lambda: bool(app.config.get(IS_STOPPING))
+    )
+    golden.start()

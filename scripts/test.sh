@@ -19,6 +19,7 @@ import sys
 beside = pathlib.Path(sys.base_prefix, "lib", f"lib{sys.argv[1]}.so.1.0")
 sys.exit(not (ctypes.util.find_library(sys.argv[1]) or beside.exists()))
 PY
+command -v promtool >/dev/null || install_packages prometheus
 VENV_TEST=$(dirname "$(dirname "$(python_of test)")")
 if ! find_chromium >/dev/null; then
   # Ubuntu's archive has a browser only as a snap, which does not run as root or in a container: there Playwright brings one.

@@ -3,6 +3,7 @@
 What retraining can change (thresholds, calibration, scores) is metadata and lives with the version, in `serving.metadata`.
 """
 
+from pathlib import Path
 from typing import Final
 
 MODEL_NAME: Final = "lesion"
@@ -39,3 +40,12 @@ SCHEMA_VERSION: Final = 1
 
 ALLOWED_BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """Warm-up records are written for each. The largest is max_batch_size in config/; a GPU pads the sizes in between to them."""
+
+PROBABILITY_EDGES: Final = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+NONE_SCORE_EDGES: Final = (-14.0, -12.0, -11.0, -10.0, -9.0, -8.0, -7.0, -5.0, -2.5, 0.0, 5.0)
+"""Bins of the two scores, each up to and including its edge, the last without end: of the gateway's histograms and of the
+reference in a version's metadata, which can only be compared when they are the same. Chosen so that no bin holds more than a
+sixth of version 2's validation lesions, half of which have a probability under 0.05. Other scores may need other edges."""
+
+GOLDEN_PICTURE: Final = Path(__file__).with_name("golden.png")
+"""A painted lesion, as somebody would upload it: a version's metadata say what it answers to it, and the gateway asks."""

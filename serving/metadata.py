@@ -7,9 +7,11 @@ version that gave it. A readable copy stands in the version's assets.extra/metad
 import json
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import cattrs
+from cattrs.gen import make_dict_unstructure_fn
 
 from serving.contract import CLASSES, MODEL_NAME, SCHEMA_VERSION
 
@@ -113,8 +115,76 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """How many pictures had a score in each bin.
+
+    Attributes:
+        edges: rising; a bin holds what is over the edge before it, up to and including its own. The last bin has no end.
+        counts: of every bin, one more than there are edges.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be read as one."""
+        _require(all(low < high for low, high in pairwise((-math.inf, *self.edges, math.inf))), "the edges do not rise")
+        _require(len(self.counts) == len(self.edges) + 1, f"{len(self.counts)} counts for {len(self.edges)} edges")
+        _require(min(self.counts) >= 0 < sum(self.counts), "the counts are not those of any pictures")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the version answered to the lesions of one split: what it answers in use is compared with it.
+
+    Attributes:
+        split: never the test split, which chooses and triggers nothing.
+        malignant: of the calibrated probability.
+        none_score: of the same pictures.
+    """
+
+    split: str
+    malignant: Histogram
+    none_score: Histogram
+
+    def __post_init__(self) -> None:
+        """Refuse histograms of different pictures."""
+        _require(sum(self.malignant.counts) == sum(self.none_score.counts), "the two histograms hold different pictures")
+
+    @property
+    def edges(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Of both histograms."""
+        return self.malignant.edges, self.none_score.edges
+
+
+@dataclass(frozen=True)
+class GoldenAnswer:
+    """What the version answered to `serving.contract.GOLDEN_PICTURE` when it was made.
+
+    Attributes:
+        picture_sha256: of the file; with another picture there is nothing to compare.
+        malignant: calibrated probability.
+        none_score: of the same answer.
+        malignant_tolerance, none_score_tolerance: largest difference that is not another answer.
+    """
+
+    picture_sha256: str
+    malignant: float
+    none_score: float
+    malignant_tolerance: float
+    none_score_tolerance: float
+
+    def __post_init__(self) -> None:
+        """Refuse an answer that none could equal, or that all would."""
+        _require(0 <= self.malignant <= 1, "the golden probability is none")
+        _require(math.isfinite(self.none_score), "the golden none score is not finite")
+        _require(0 < self.malignant_tolerance < 1, "the golden probability's tolerance is not between 0 and 1")
+        _require(0 < self.none_score_tolerance < math.inf, "the golden none score's tolerance is not a positive number")
+
+
+@dataclass(frozen=True)
 class ModelMetadata:
-    """The whole document."""
+    """The whole document. What may be None is left out of it then: versions before 3 have neither."""
 
     schema_version: int
     name: str
@@ -126,6 +196,8 @@ class ModelMetadata:
     none_score: str
     scores: tuple[Score, ...]
     provenance: Provenance
+    reference: Reference | None = None
+    golden: GoldenAnswer | None = None
 
     def __post_init__(self) -> None:
         """Refuse a document for another contract."""
@@ -183,3 +255,6 @@ _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 for _kind in (int, str):
     _CONVERTER.register_structure_hook(_kind, _exactly)
 _CONVERTER.register_structure_hook(float, _number)
+_CONVERTER.register_unstructure_hook(
+    ModelMetadata, make_dict_unstructure_fn(ModelMetadata, _CONVERTER, _cattrs_omit_if_default=True)
+)

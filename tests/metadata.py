@@ -1,12 +1,18 @@
 """A valid metadata document for tests; the tiny model carries it."""
 
-from serving.contract import CLASSES, MODEL_NAME, SCHEMA_VERSION
+import dataclasses
+import hashlib
+
+from serving.contract import CLASSES, GOLDEN_PICTURE, MODEL_NAME, NONE_SCORE_EDGES, PROBABILITY_EDGES, SCHEMA_VERSION
 from serving.metadata import (
     Calibration,
     Estimate,
+    GoldenAnswer,
+    Histogram,
     ModelMetadata,
     OperatingPoint,
     Provenance,
+    Reference,
     Score,
     Source,
     Thresholds,
@@ -29,3 +35,21 @@ METADATA = ModelMetadata(
     ),
     provenance=Provenance("2026-01-01T00:00:00Z", "tiny", "0" * 64, "none", (Source("painted squares", "none", 1),)),
 )
+
+VALIDATION_LIKE = (435, 216, 216, 216, 193, 386, 292, 248, 161, 185, 133, 40)
+NONE_SCORES_LIKE = (70, 297, 306, 391, 430, 349, 281, 348, 169, 63, 17, 0)
+"""What version 2 answers to its validation lesions."""
+
+
+def with_reference(
+    malignant=VALIDATION_LIKE, none_score=NONE_SCORES_LIKE, golden_malignant=0.1, golden_none_score=0.0, version=1
+):
+    """The document of a version that has what versions from 3 on have."""
+    return dataclasses.replace(
+        METADATA,
+        version=version,
+        reference=Reference("val", Histogram(PROBABILITY_EDGES, malignant), Histogram(NONE_SCORE_EDGES, none_score)),
+        golden=GoldenAnswer(
+            hashlib.sha256(GOLDEN_PICTURE.read_bytes()).hexdigest(), golden_malignant, golden_none_score, 0.05, 0.5
+        ),
+    )

@@ -55,6 +55,7 @@ from training.model import RUN_WEIGHTS
 from training.rejection import Rejection
 from training.robustness import DIHEDRAL, robustness
 from training.unseen import unseen
+from training.watch import golden_answer, reference
 
 TERMS = {
     "ham10000_200x150": "CC BY-NC 4.0",
@@ -125,8 +126,9 @@ class ExportedModel(tf.Module):
 def export(run: Path, base: Path, version: int) -> Path:
     """Export a calibrated run as `base`/`version`.
 
-    The graph is written under a name that no model server takes for a version, scored on the test split, written again with
-    its scores, checked in a fresh process and published by one rename.
+    The graph is written under a name that no model server takes for a version, scored on the test split, shown the validation
+    lesions and the golden picture, written again with its scores and answers, checked in a fresh process and published by one
+    rename.
 
     Args:
         run: a finished and calibrated run.
@@ -153,7 +155,13 @@ def export(run: Path, base: Path, version: int) -> Path:
     changes = robustness(predict, metadata, data, cache)
     save_scores(changes, run / ROBUSTNESS_FILE)
     scores = [*evaluate(predict, metadata, data, cache), *unseen(run), *_headlines(changes)]
-    metadata = dataclasses.replace(metadata, scores=tuple(scores), operating_point=_operating_point(scores))
+    metadata = dataclasses.replace(
+        metadata,
+        scores=tuple(scores),
+        operating_point=_operating_point(scores),
+        reference=reference(predict, run),
+        golden=golden_answer(predict),
+    )
     _write(candidate, ExportedModel(weights, calibration, rejection, metadata.to_json()), metadata)
     golden = paint_golden_pictures()
     np.savez_compressed(candidate / GOLDEN_FILE, **{IMAGES_INPUT: golden}, **load_predict_fn(candidate)(golden))

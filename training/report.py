@@ -1,5 +1,6 @@
 """Renders what a version says of itself: the model card from its metadata, figures from its predictions."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ nothing, the tool flags {sensitivity} of the malignant lesions (sensitivity) and
 not flag {specificity} of the benign ones (specificity); a lesion that it sends to none is not
 flagged. What an answer is worth depends on how common malignant lesions are among those examined: see the scores.
 
-## Scores on the {split} split
+{watch}## Scores on the {split} split
 
 Of the exported graph. Pictures of one lesion share a group; no group stands in two splits, and intervals (95 %) resample
 groups.
@@ -82,6 +83,17 @@ groups.
 - The network sees 224 by 224 pixels: finer detail was never used.
 """
 
+
+WATCH = """## Watched in use
+
+The metadata hold what this version answered to the {n} lesions of the {split} split, as histograms, and to a painted lesion
+(probability {malignant:.4f}, none score {none_score:.2f}). A gateway compares with them what it answers: `docs/monitoring.md`.
+
+| probability over | up to | lesions | none score over | up to | lesions |
+|---|---|---|---|---|---|
+{bins}
+
+"""
 
 COMPARISON = """# None scores compared
 
@@ -235,6 +247,26 @@ def render_card(metadata: ModelMetadata, folder: Path) -> str:
         sensitivity=_with_interval(point.sensitivity),
         specificity=_with_interval(point.specificity),
         scores=_score_tables(metadata.scores, folder),
+        watch=_watch(metadata),
+    )
+
+
+def _watch(metadata: ModelMetadata) -> str:
+    """Versions before 3 have nothing to say here."""
+    if metadata.reference is None or metadata.golden is None:
+        return ""
+    columns = [
+        (edges[:-1], edges[1:], histogram.counts)
+        for histogram in (metadata.reference.malignant, metadata.reference.none_score)
+        for edges in [["", *(f"{edge:g}" for edge in histogram.edges), ""]]
+    ]
+    cells = [column for three in columns for column in three]
+    return WATCH.format(
+        n=sum(metadata.reference.malignant.counts),
+        split=metadata.reference.split,
+        malignant=metadata.golden.malignant,
+        none_score=metadata.golden.none_score,
+        bins="\n".join(f"| {' | '.join(map(str, row))} |" for row in itertools.zip_longest(*cells, fillvalue="")),
     )
 
 

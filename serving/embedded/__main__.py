@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+from serving import tracing
 from serving.embedded.batching import BatchScheduler
 from serving.embedded.catalogue import Catalogue
 from serving.embedded.config import read_batching, read_credentials, read_metrics_path, read_model_configs
@@ -20,6 +21,13 @@ from serving.embedded.monitoring import Monitoring
 from serving.embedded.prediction import PredictionService
 from serving.embedded.rest import make_rest_server
 from serving.embedded.status import ServingError
+
+TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""OpenTelemetry's own variable, for the real server has no flag for it: a collector, http://host:4318. Unset: no traces."""
+
+if os.environ.get(TRACES_ENDPOINT):
+    # Here and not above: the SDK is not loaded, and need not be installed, where nothing is traced.
+    from serving.spans import OtlpTracer
 
 GRACE_S = 10.0
 """How long calls in flight may take after SIGTERM."""
@@ -60,6 +68,11 @@ def serve(flags: Flags, stopped: threading.Event) -> None:
     metrics = Monitoring()
     catalogue = Catalogue(flags, metrics)
     with ExitStack() as cleanup:
+        if os.environ.get(TRACES_ENDPOINT):
+            # Calls that come without a trace begin none, whatever the share.
+            tracer = OtlpTracer("dermserve-model-server", os.environ[TRACES_ENDPOINT], share=0.0)
+            tracing.install(tracer)
+            cleanup.callback(tracer.close)
         scheduler = BatchScheduler(batching, metrics) if batching else None
         if scheduler:
             cleanup.callback(scheduler.stop)

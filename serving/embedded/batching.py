@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
+from serving import tracing
 from serving.embedded import monitoring
 from serving.embedded.config import Batching
 from serving.embedded.monitoring import Monitoring
@@ -28,6 +29,7 @@ class _Task:
     rows: int
     deadline: float
     enqueued: float
+    traceparent: str | None
     answer: "Future[Outputs]" = field(default_factory=Future)
 
 
@@ -81,7 +83,7 @@ class BatchScheduler:
             ServingError: the request cannot be batched, the queue is full, or the server is stopping.
         """
         rows = _count_rows(inputs)
-        task = _Task(inputs, rows, deadline, time.monotonic())
+        task = _Task(inputs, rows, deadline, time.monotonic(), tracing.traceparent())
         with self._changed:
             # Also what is refused below, as the real server does.
             self._metrics.observe(monitoring.INPUT_BATCH_SIZE, rows)
@@ -157,17 +159,22 @@ class BatchScheduler:
             task.answer.set_running_or_notify_cancel()
             waited = (now - task.enqueued) * 1e6
             self._metrics.observe(monitoring.QUEUING_LATENCY, waited, thread_pool_name=self._parameters.thread_pool_name)
+            tracing.record(task.traceparent, "queue", task.enqueued, now, {})
         if all(task.deadline <= now for task in batch.tasks):
             raise ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
         size = next((size for size in self._parameters.allowed_batch_sizes if size >= batch.rows), batch.rows)
         inputs = {alias: _join(alias, batch.tasks, size - batch.rows) for alias in batch.tasks[0].inputs}
         self._metrics.observe(monitoring.PROCESSED_BATCH_SIZE, size)
         self._metrics.observe(monitoring.PADDING_SIZE, size - batch.rows, execution_batch_size=str(size))
+        started = time.monotonic()
         try:
             outputs = batch.servable.run(batch.signature, inputs)
         finally:
             # When it is over and whatever became of it, as the real server does.
             self._metrics.count(monitoring.WRAPPED_RUNS)
+            ended, described = time.monotonic(), {"dermserve.batch.requests": len(batch.tasks), "dermserve.batch.rows": size}
+            for task in batch.tasks:
+                tracing.record(task.traceparent, "run", started, ended, described)
         if any(value.ndim == 0 for value in outputs.values()):
             raise _precondition("Batched output tensor has 0 dimensions")
         if any(value.shape[0] != size for value in outputs.values()):

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import grpc
@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving import tracing
 from serving.embedded import monitoring
 from serving.embedded.batching import BatchScheduler, Outputs
 from serving.embedded.catalogue import Catalogue
@@ -28,6 +29,7 @@ from serving.embedded.servable import Servable, Tensors, read_inputs
 from serving.embedded.status import ServingError, abort
 
 SIGNATURE_FIELD = "signature_def"
+PREDICT = "tensorflow.serving.PredictionService/Predict"
 _FOREVER_S = 365 * 24 * 3600.0
 """A call without a deadline has some 292 years left, more than a lock can be asked to wait."""
 _TYPED_FIELDS = {
@@ -57,7 +59,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
         """Run a signature of a version."""
         started = time.perf_counter()
         name = request.model_spec.name
-        with _counted(self._metrics, name, context):
+        with _traced(context), _counted(self._metrics, name, context):
             servable = self._resolve(request)
             signature, definition = servable.signature(request.model_spec.signature_name)
             inputs = read_inputs(request, definition)
@@ -69,6 +71,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
                 outputs={alias: _to_tensor(outputs[alias]) for alias in wanted},
             )
             response.model_spec.version.value = servable.version
+            tracing.describe(None, {"dermserve.model_version": servable.version, "dermserve.signature": signature})
         elapsed = (time.perf_counter() - started) * 1e6
         self._metrics.observe(monitoring.REQUEST_LATENCY, elapsed, model_name=name, API="Predict", entrypoint="GRPC")
         return response
@@ -90,7 +93,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
     def _run(self, servable: Servable, signature: str, inputs: Tensors, wanted: tuple[str, ...], remaining_s: float) -> Outputs:
         started = time.perf_counter()
         if self._scheduler is None:
-            outputs = servable.run(signature, inputs)
+            with tracing.span("run"):
+                outputs = servable.run(signature, inputs)
         else:
             answer = self._scheduler.submit(servable, signature, inputs, wanted, time.monotonic() + remaining_s)
             try:
@@ -153,6 +157,12 @@ def _to_tensor(value: npt.NDArray[Any]) -> tensor_pb2.TensorProto:
         tensor.tensor_shape.dim.add(size=size)
     getattr(tensor, field).extend(value.ravel().tolist())
     return tensor
+
+
+def _traced(context: grpc.ServicerContext) -> AbstractContextManager[None]:
+    """The span of a call, under its caller's. Without a caller's there is none: a probe that nobody traces begins no trace."""
+    traceparent = dict(context.invocation_metadata()).get(tracing.TRACEPARENT)
+    return tracing.serve(PREDICT, traceparent) if isinstance(traceparent, str) else nullcontext()
 
 
 @contextmanager

@@ -44,3 +44,7 @@ def test_only_a_case_record_loads_a_database_and_serving_never_loads_alembic(loa
 
     assert not loaded & {"sqlalchemy", "alembic", "psycopg", "sqlite3"}
     assert with_cases & {"sqlalchemy", "alembic", "psycopg"} == {"sqlalchemy"}
+
+
+def test_what_is_off_is_not_loaded(loaded):
+    assert not loaded & {"opentelemetry"}

@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ import tensorflow as tf
 
 from gateway.decision import decide
 from gateway.predictor import Prediction
-from serving.contract import ALLOWED_BATCH_SIZES, IMAGE_SHAPE
+from serving.contract import ALLOWED_BATCH_SIZES, GOLDEN_PICTURE, IMAGE_SHAPE, NONE_SCORE_EDGES, PROBABILITY_EDGES
 from serving.embedded.check import GOLDEN_FILE, ContractError, check
 from serving.metadata import ModelMetadata, Thresholds
 from serving.release import ReleaseError, verify_sums
@@ -18,11 +20,12 @@ from tests.processes import ROOT
 from tests.untrained import telling_apart
 from training.__main__ import main
 from training.calibrate import calibrate
-from training.data import binary_labels, load_examples, load_pixels, select
-from training.evaluate import decide_all, evaluate, format_scores, load_predict_fn
+from training.data import binary_labels, load_examples, load_pixels, read_picture, select
+from training.evaluate import decide_all, evaluate, format_scores, load_predict_fn, predict_all
 from training.export import export, initial_weights
 from training.report import render_card, report
 from training.train import WEIGHTS_FILE
+from training.watch import histogram
 
 # A version's making scores it in every way there is, which takes minutes whatever its size.
 pytestmark = pytest.mark.timeout(900)
@@ -138,6 +141,40 @@ def test_scores_in_the_metadata_are_those_of_the_published_graph(exported, paint
     assert scores["sensitivity", "all"] == metadata.operating_point.sensitivity
 
 
+def test_its_reference_is_what_the_published_graph_answers_to_the_validation_lesions(exported, painted_data, tmp_path):
+    reference = ModelMetadata.from_json((exported / "assets.extra" / "metadata.json").read_text()).reference
+    examples = [
+        example
+        for example in load_examples(painted_data)
+        if example.split == "val" and example.label in ("benign", "malignant")
+    ]
+
+    malignant, none_score = predict_all(load_predict_fn(exported), load_pixels(examples, tmp_path))
+
+    assert (reference.split, len(examples)) == ("val", 16)
+    for given, values, edges in (
+        (reference.malignant, malignant, PROBABILITY_EDGES),
+        (reference.none_score, none_score, NONE_SCORE_EDGES),
+    ):
+        bounds = [-np.inf, *edges, np.inf]
+        assert given.edges == edges
+        assert given.counts == tuple(sum(low < value <= high for value in values) for low, high in itertools.pairwise(bounds))
+
+
+def test_a_value_on_an_edge_belongs_to_the_bin_below_it_as_in_the_gateways_histograms():
+    assert histogram(np.array([0.1, 0.1, 0.1001, 0.3]), (0.1, 0.2)).counts == (2, 1, 1)
+
+
+def test_its_golden_answer_is_what_the_published_graph_answers(exported):
+    golden = ModelMetadata.from_json((exported / "assets.extra" / "metadata.json").read_text()).golden
+
+    outputs = load_predict_fn(exported)(read_picture(GOLDEN_PICTURE)[None])
+
+    assert golden.malignant == pytest.approx(float(outputs["probabilities"][0, 1]), abs=1e-6)
+    assert golden.none_score == pytest.approx(float(outputs["none_score"][0]), abs=1e-4)
+    assert golden.picture_sha256 == hashlib.sha256(GOLDEN_PICTURE.read_bytes()).hexdigest()
+
+
 def test_the_none_score_is_scored_on_kinds_that_its_fit_never_saw(exported, useful_run, capsys):
     main(["unseen", "--run", str(useful_run)])
 
@@ -171,6 +208,8 @@ def test_the_model_card_says_what_the_metadata_say(exported, useful_run, painted
     assert all(f"](figures/{name})" in card for name in names)
     assert all(f"| {score.metric} | {score.subset} |" in card for score in metadata.scores)
     assert "size, float32 weights" in card
+    assert f"{metadata.golden.malignant:.4f}" in card
+    assert "16 lesions of the val split" in card
     compared = (tmp_path / "docs" / "none-scores.md").read_text()
     assert all(name in compared for name in ("KNN *", "ViM *", metadata.none_score))
     changes = (tmp_path / "docs" / "robustness.md").read_text()
@@ -192,6 +231,7 @@ def test_a_card_of_other_data_claims_nothing_of_ours(exported, painted_data, tmp
     assert ("sensitivity", "elsewhere") in {(score.metric, score.subset) for score in scores}
     bare = render_card(dataclasses.replace(metadata, scores=tuple(scores)), exported)
     assert "without pictures of anything else" in bare
+    assert "## Watched in use" not in render_card(dataclasses.replace(metadata, reference=None, golden=None), exported)
     assert "HAM10000" not in bare
     assert "none-score.png" not in (tmp_path / "model-card.md").read_text()
     assert "curves.png" not in (tmp_path / "model-card.md").read_text()

@@ -175,3 +175,31 @@ def test_a_batch_that_leaves_the_queue_lets_those_behind_it_through():
         for worker in (first, behind):
             worker.end.set()
             worker.future.result()
+
+
+def test_what_nobody_has_sent_is_worked_on_only_where_two_turns_are_free_and_counts_nowhere():
+    admission, before = Admission(2, 5, LONG_S), admissions("admitted")
+
+    with admission.spare():
+        assert pictures("at_work") == 0
+        # The other one is a visitor's, and is had at once.
+        with admission.work(), pytest.raises(GatewayOverloaded), admission.spare():
+            pytest.fail("taken from a visitor")
+    with admission.work(), pytest.raises(GatewayOverloaded), admission.spare():
+        pytest.fail("the last turn was taken")
+
+    with Admission(1, 0, LONG_S).spare():
+        pass
+    assert admissions("admitted") == before + 2
+
+
+def test_whoever_waits_gets_the_turn_that_was_spare():
+    admission, done = Admission(1, 1, LONG_S), []
+    with ThreadPoolExecutor(1) as pool:
+        with admission.spare():
+            waiting = Worker(pool, admission, "visitor", done)
+            wait_until(lambda: pictures("waiting") == 1)
+            assert not done
+        assert waiting.begun.wait(LONG_S)
+        waiting.end.set()
+    assert done == ["visitor"]

@@ -51,6 +51,19 @@ def test_no_queue_and_no_delay_are_allowed_and_less_is_not():
         assert name in str(caught.value)
 
 
+def test_no_golden_picture_and_no_traces_are_allowed_and_nonsense_is_not():
+    off = Settings.from_env({"GATEWAY_GOLDEN_PERIOD_S": "0", "GATEWAY_TRACES_ENDPOINT": "", "GATEWAY_TRACES_SHARE": "0"})
+    assert (off.golden_period_s, off.traces_endpoint, off.traces_share) == (0, "", 0)
+    assert Settings.from_env({"GATEWAY_TRACES_ENDPOINT": "http://collector:4318"}).traces_endpoint
+
+    nonsense = {"GATEWAY_GOLDEN_PERIOD_S": "nan", "GATEWAY_TRACES_SHARE": "1.5", "GATEWAY_TRACES_ENDPOINT": "collector:4318"}
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(nonsense)
+
+    for name in nonsense:
+        assert name in str(caught.value)
+
+
 def test_a_protocol_has_to_be_one_that_is_spoken():
     with pytest.raises(SettingsError, match="MODEL_SERVER_PROTOCOL"):
         Settings.from_env({"GATEWAY_MODEL_SERVER_PROTOCOL": "http"})

@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from serving.metadata import Estimate, MetadataError, ModelMetadata, Thresholds
-from tests.metadata import METADATA
+from serving.metadata import Estimate, GoldenAnswer, Histogram, MetadataError, ModelMetadata, Reference, Thresholds
+from tests.metadata import METADATA, with_reference
+from tests.processes import ROOT
 
 
 def changed(**fields):
@@ -69,3 +70,50 @@ def test_nothing_that_is_not_a_number_is_written():
 def test_an_abstain_band_holds_its_threshold(low, high):
     with pytest.raises(MetadataError):
         Thresholds(malignant=0.4, none=1.0, uncertain_low=low, uncertain_high=high, guard=0.5)
+
+
+def test_a_reference_and_a_golden_answer_are_kept_and_where_there_are_none_nothing_is_written():
+    metadata = with_reference((1, 2) + (0,) * 10, (0,) * 10 + (2, 1), golden_malignant=0.25, golden_none_score=-1.5)
+
+    assert ModelMetadata.from_json(metadata.to_json()) == metadata
+    assert {"reference", "golden"}.isdisjoint(json.loads(METADATA.to_json()))
+    assert (METADATA.reference, METADATA.golden) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("edges", "counts"),
+    [((1.0, 1.0), (1, 1, 1)), ((2.0, 1.0), (1, 1, 1)), ((1.0,), (1,)), ((1.0,), (0, 0)), ((1.0,), (-1, 2)), ((1e999,), (1, 1))],
+)
+def test_what_is_no_histogram_is_refused(edges, counts):
+    with pytest.raises(MetadataError):
+        Histogram(edges, counts)
+
+
+def test_two_histograms_of_one_reference_are_of_the_same_pictures():
+    with pytest.raises(MetadataError, match="different pictures"):
+        Reference("val", Histogram((0.5,), (3, 4)), Histogram((0.0,), (3, 5)))
+
+
+@pytest.mark.parametrize(
+    ("malignant", "none_score", "malignant_tolerance", "none_score_tolerance"),
+    [
+        (1.5, 0.0, 0.05, 0.5),
+        (0.5, float("nan"), 0.05, 0.5),
+        (0.5, 0.0, 0.0, 0.5),
+        (0.5, 0.0, 1.0, 0.5),
+        (0.5, 0.0, 0.05, 1e999),
+    ],
+)
+def test_a_golden_answer_that_none_or_any_could_equal_is_refused(
+    malignant, none_score, malignant_tolerance, none_score_tolerance
+):
+    with pytest.raises(MetadataError):
+        GoldenAnswer("0" * 64, malignant, none_score, malignant_tolerance, none_score_tolerance)
+
+
+def test_the_released_versions_can_be_read():
+    documents = sorted((ROOT / "serving" / "models" / "lesion").glob("*/assets.extra/metadata.json"))
+
+    assert documents
+    for document in documents:
+        assert ModelMetadata.from_json(document.read_text()).version == int(document.parent.parent.name)
