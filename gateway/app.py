@@ -106,17 +106,20 @@ def create_app(
     app.register_blueprint(api.blueprint(classifier, admission, answers))
     app.register_blueprint(reference.blueprint(predictor))
     app.register_blueprint(portal.blueprint(classifier, admission, predictor, settings))
-    app.register_blueprint(health.blueprint(predictor, partial(figures.render, case_store) if case_store else bytes))
+    app.register_blueprint(
+        health.blueprint(predictor, partial(figures.render, figures.Counts(case_store)) if case_store else bytes)
+    )
     if case_store:
         app.register_blueprint(cases_api.blueprint(case_store, classifier, admission, request_audit))
     app.before_request(_begin)
     identity.init_app(app, authentication.identifier(settings, doors.keys))
+    # Before the limits: what another site makes a browser send must not use up what is its owner's.
+    browser_security.init_app(app, settings)
     if doors.limit_rates:
         doors.limit_rates(app)
     if doors.provider:
         sessions.init_app(app, settings)
         app.register_blueprint(sign_in.blueprint(doors.provider, settings.public_url))
-    browser_security.init_app(app, settings)
     identity.close(app, sign_in.invite if doors.provider else lambda: None)
     app.after_request(_finish)
     app.register_error_handler(Exception, _explain)
@@ -160,7 +163,7 @@ def _explain(error: Exception) -> Response:
         _log.error("unexpected error", id=g.request_id, exc_info=error)
     elif problem.status > problems.INTERNAL.status:
         _log.warning("no prediction", id=g.request_id, problem=problem.slug, reason=str(error))
-    response = api.render_problem(problem) if browser_security.is_for_machines() else portal.render_problem(problem)
+    response = api.render_problem(problem) if browser_security.is_for_machines() else _render_page(problem)
     if problem.retry_after_s:
         response.headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == _UNAUTHORIZED:
@@ -172,6 +175,15 @@ def _explain(error: Exception) -> Response:
         # Once the answer is out.
         response.call_on_close(partial(lingering.throw_away, request.environ, current_app.config["MAX_CONTENT_LENGTH"]))
     return response
+
+
+def _render_page(problem: problems.Problem) -> Response:
+    """Should the page fail as well, the problem is told all the same."""
+    try:
+        return portal.render_problem(problem)
+    except Exception as error:  # noqa: BLE001  (the edge: nobody is left who could tell it)
+        _log.error("unexpected error in a problem's page", id=g.request_id, exc_info=error)
+        return problems.to_response(problem)
 
 
 def _is_upload_unread() -> bool:

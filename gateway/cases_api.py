@@ -39,7 +39,7 @@ _FORMULA: Final = re.compile(r"[=+\-@\t\r\n|%]")
 """What makes a spreadsheet read a cell as a formula (OWASP, CSV injection)."""
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_VERSION: Final = re.compile(r"\d{1,9}")
+_VERSION: Final = re.compile(r"\d{1,18}")
 
 
 def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, audit: Audit) -> Blueprint:
@@ -159,7 +159,10 @@ def _selection() -> Selection:
 
 def _read_finding() -> Finding:
     """Exactly two fields, of closed sets: anything else could be about a patient, and would be kept."""
-    document = request.get_json(silent=True)
+    try:
+        document = request.get_json(silent=True)
+    except RecursionError:
+        document = None
     if not isinstance(document, dict) or not document.keys() <= {"agrees", "histology"}:
         raise InvalidCaseRequest("a finding is a JSON object with agrees and histology, and nothing else")
     agrees, histology = document.get("agrees"), document.get("histology")

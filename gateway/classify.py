@@ -82,18 +82,22 @@ class Classifier:
             AuditUnavailable: it could not be recorded.
         """
         with deadline.within(self._budget_s), self._admission.work():
-            classification = self._classify(data, request_id, with_overlay=with_overlay)
+            classification = self._classify(data, request_id, self._predictor, with_overlay=with_overlay)
         self._settle(data, who, classification)
         return classification
 
-    def rehearse(self, data: bytes) -> Classification:
+    def rehearse(self, data: bytes, predictor: Predictor) -> Classification:
         """As `classify`, of a picture that nobody has sent: not counted among the outcomes, and only where there is room.
+
+        Args:
+            data: the file.
+            predictor: of the version that is to answer; the classifier's own may choose by the picture.
 
         Raises:
             gateway.errors.GatewayError: as above.
         """
         with deadline.within(self._budget_s), self._admission.spare():
-            return self._classify(data, "rehearsal", with_overlay=False)
+            return self._classify(data, "rehearsal", predictor)
 
     def classify_batch(
         self, uploads: Iterator[bytes], count: int, request_id: str, who: str
@@ -140,14 +144,14 @@ class Classifier:
         with metrics.stage("preprocess"):
             return _Read(images.model_input(picture), picture.warnings, digest(data))
 
-    def _classify(self, data: bytes, request_id: str, *, with_overlay: bool) -> Classification:
+    def _classify(self, data: bytes, request_id: str, predictor: Predictor, *, with_overlay: bool = False) -> Classification:
         with metrics.stage("decode"):
             picture = self._decode(data)
         with metrics.stage("preprocess"):
             image = images.model_input(picture)
         with metrics.stage("predict"):
-            prediction = self._predictor.predict(image)
-            metadata = self._predictor.metadata(prediction.model_version)
+            prediction = predictor.predict(image)
+            metadata = predictor.metadata(prediction.model_version)
         overlay = draw(picture.rgb, prediction.activation_map) if with_overlay else None
         return self._conclude(request_id, prediction, metadata, picture.warnings, overlay)
 
@@ -175,8 +179,7 @@ class Classifier:
         )
 
     def _settle(self, picture: bytes | str, who: str, classification: Classification) -> None:
-        """Count and record, once for every picture (its bytes or their digest), before anybody sees its answer."""
-        _measure(classification)
+        """Record and count, once for every picture (its bytes or their digest), before anybody sees its answer."""
         self._audit.write(
             Event(
                 who=who,
@@ -188,6 +191,7 @@ class Classifier:
                 model_version=classification.metadata.version,
             )
         )
+        _measure(classification)
 
     def _decode(self, data: bytes) -> images.Picture:
         if not self._decoding.acquire(timeout=deadline.remaining_s(self._budget_s)):

@@ -9,13 +9,14 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from gateway import metrics
 from gateway.classify import Classification, Classifier
 from gateway.errors import GatewayError, GatewayOverloaded, ModelServerOverloaded
+from gateway.predictor import Predictor
 from serving.contract import GOLDEN_PICTURE
 
 _log = structlog.get_logger()
@@ -24,16 +25,25 @@ _log = structlog.get_logger()
 class GoldenCheck:
     """Make one in each process, after it was forked."""
 
-    def __init__(self, classifier: Classifier, period_s: float, folder: str | None, is_stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        predictors: Sequence[Predictor],
+        period_s: float,
+        folder: str | None,
+        is_stopping: Callable[[], bool],
+    ) -> None:
         """Nothing is done yet.
 
         Args:
             classifier: the one that answers everybody.
+            predictors: of each version that answers somebody.
             period_s: between two checks, and before the first: a model server may still be loading.
             folder: that the gateway's processes share; None when there is only one process.
             is_stopping: whether the process was told to stop.
         """
         self._classifier = classifier
+        self._predictors = predictors
         self._period_s = period_s
         self._turn = Turn(folder) if folder else None
         self._is_stopping = is_stopping
@@ -51,10 +61,10 @@ class GoldenCheck:
         """Check no more."""
         self._ended.set()
 
-    def check(self) -> metrics.GoldenResult:
+    def check(self, predictor: Predictor) -> metrics.GoldenResult:
         """Once, and count what came of it."""
         try:
-            result = self._compare(self._classifier.rehearse(self._picture))
+            result = self._compare(self._classifier.rehearse(self._picture, predictor))
         except (GatewayOverloaded, ModelServerOverloaded):
             # Whoever asked now would be refused as well, and counted; one more would only make it worse.
             result = "skipped"
@@ -71,7 +81,8 @@ class GoldenCheck:
         try:
             while not self._ended.wait(self._period_s) and not self._is_stopping():
                 if self._turn is None or self._turn.is_ours():
-                    self.check()
+                    for predictor in self._predictors:
+                        self.check(predictor)
         finally:
             if self._turn:
                 self._turn.close()
@@ -111,7 +122,10 @@ class Turn:
     def is_ours(self) -> bool:
         """Take it where it is free. Once taken it is kept."""
         if self._held is None:
-            opened = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                opened = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:
+                return False
             try:
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -1,5 +1,6 @@
 """How often somebody may ask: classifications of each identity, sign-ins and wrong keys of each address."""
 
+import ipaddress
 import logging
 import time
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ SIGN_INS: Final = "60 per minute"
 WRONG_KEYS: Final = "30 per minute"
 """Of one address. A key cannot be guessed; this is for the log and for programs that go on with a key that has expired."""
 
+_IPV6_NETWORK_BITS: Final = 64
 _TOO_MANY: Final = 429
 _PREFIX: Final = "dermserve:limits"
 _NAMES: Final = {
@@ -105,7 +107,14 @@ def _asker() -> str:
 
 
 def _address() -> str:
-    return f"address:{request.remote_addr}"
+    """A household's or a ward's: whoever has one address of IPv6 has a whole network of 64 bits to come from."""
+    try:
+        address = ipaddress.ip_address(request.remote_addr or "")
+    except ValueError:
+        return f"address:{request.remote_addr}"
+    if address.version == 4:  # noqa: PLR2004
+        return f"address:{address}"
+    return f"address:{ipaddress.ip_network((address, _IPV6_NETWORK_BITS), strict=False)}"
 
 
 def _address_of_key() -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import ipaddress
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ OIDC: Final = "oidc"
 
 CALLS: Final = 3
 """Predict timeouts that a picture may take: two halves for a canary that fails, the answer, and the metadata of its version."""
+
+DAY_S: Final = 86_400.0
 
 MAX_WAIT_S: Final = 1.0
 """Half the objective of two seconds for an answer: whoever has waited longer is better off with a refusal now."""
@@ -157,9 +160,11 @@ class Settings:
         shares = ("canary_share", "shadow_share")
         may_be_zero = (*shares, "max_waiting", "drain_s", "proxies", "golden_period_s", "traces_share")
         problems = [
-            f"{PREFIX}{field.name.upper()} must be above zero"
+            f"{PREFIX}{field.name.upper()} must be a number above zero"
             for field in dataclasses.fields(self)
-            if not isinstance(field.default, str) and field.name not in may_be_zero and not getattr(self, field.name) > 0
+            if not isinstance(field.default, str)
+            and field.name not in may_be_zero
+            and not 0 < getattr(self, field.name) < math.inf
         ]
         problems += [f"{PREFIX}{name.upper()} is not from 0 to 1" for name in shares if not 0 <= getattr(self, name) <= 1]
         problems += [
@@ -167,15 +172,7 @@ class Settings:
             for name in ("max_waiting", "drain_s", "proxies")
             if not getattr(self, name) >= 0
         ]
-        if not self.golden_period_s >= 0:
-            problems.append(f"{PREFIX}GOLDEN_PERIOD_S must not be below zero")
-        if not 0 <= self.traces_share <= 1:
-            problems.append(f"{PREFIX}TRACES_SHARE is not from 0 to 1")
-        if not re.fullmatch(r"(https?://[^\s/?#]+/?)?", self.traces_endpoint):
-            problems.append(f"{PREFIX}TRACES_ENDPOINT is not http://host:port: {self.traces_endpoint!r}")
-        if not re.fullmatch(r".+:\d{1,5}", self.bind):
-            problems.append(f"{PREFIX}BIND is not host:port: {self.bind!r}")
-        if self.redis_url and not re.fullmatch(r"rediss?://[^@]+", self.redis_url):
+        if self.redis_url and not re.fullmatch(r"rediss?://[^@?]+", self.redis_url):
             # A password there would be in every list of processes; and in this text, so the value is not repeated.
             problems.append(f"{PREFIX}REDIS_URL is not redis://host:port/database without name and password")
         if self.redis_password_file and not self.redis_url:
@@ -194,7 +191,7 @@ class Settings:
             problems.append(
                 f"{PREFIX}WORKER_TIMEOUT_S > {PREFIX}REQUEST_BUDGET_S > {CALLS} x {PREFIX}PREDICT_TIMEOUT_S does not hold"
             )
-        return problems + _identity_problems(self) + _case_problems(self)
+        return problems + _identity_problems(self) + _case_problems(self) + _watch_problems(self)
 
 
 _OF_KEYS: Final = ("api_keys_file",)
@@ -223,12 +220,16 @@ def _identity_problems(settings: Settings) -> list[str]:
             for name in names
             if (way in ways) != bool(getattr(settings, name))
         ]
+    if OIDC not in ways and settings.oidc_roles_claim != Settings.oidc_roles_claim:
+        problems.append(f"{PREFIX}OIDC_ROLES_CLAIM does nothing without {OIDC} in {PREFIX}IDENTITY")
     if OIDC in ways and not settings.public_url:
         problems.append(f"{PREFIX}PUBLIC_URL is needed for {PREFIX}IDENTITY {OIDC}")
     if settings.public_url and (not _is_safe_address(settings.public_url) or urlsplit(settings.public_url).path):
         problems.append(
             f"{PREFIX}PUBLIC_URL is not https://host (http on loopback only), without a path: {settings.public_url!r}"
         )
+    if settings.public_url.endswith(":443" if settings.is_https else ":80"):
+        problems.append(f"{PREFIX}PUBLIC_URL names a port that browsers leave out: {settings.public_url!r}")
     if settings.oidc_issuer and not _is_safe_address(settings.oidc_issuer):
         problems.append(f"{PREFIX}OIDC_ISSUER is not an https address (http on loopback only): {settings.oidc_issuer!r}")
     if settings.rate_limit and not _RATE.fullmatch(settings.rate_limit):
@@ -262,4 +263,20 @@ def _case_problems(settings: Settings) -> list[str]:
         problems.append(f"{PREFIX}CASES_DATABASE must hold no password: {PREFIX}CASES_PASSWORD_FILE names the file that does")
     if settings.cases_password_file and not settings.cases_database.startswith("postgresql"):
         problems.append(f"{PREFIX}CASES_PASSWORD_FILE needs a {PREFIX}CASES_DATABASE that takes a password")
+    return problems
+
+
+def _watch_problems(settings: Settings) -> list[str]:
+    """What is wrong with the golden picture's period and the traces."""
+    problems = []
+    if not 0 <= settings.golden_period_s <= DAY_S:
+        problems.append(f"{PREFIX}GOLDEN_PERIOD_S is not from 0 to {DAY_S:.0f}")
+    if not 0 <= settings.traces_share <= 1:
+        problems.append(f"{PREFIX}TRACES_SHARE is not from 0 to 1")
+    if not re.fullmatch(r"(https?://[^\s/?#@]+/?)?", settings.traces_endpoint):
+        problems.append(f"{PREFIX}TRACES_ENDPOINT is not http://host:port: {settings.traces_endpoint!r}")
+    if not re.fullmatch(r".+:\d{1,5}", settings.bind):
+        problems.append(f"{PREFIX}BIND is not host:port: {settings.bind!r}")
+    if settings.traces_share != Settings.traces_share and not settings.traces_endpoint:
+        problems.append(f"{PREFIX}TRACES_SHARE does nothing without {PREFIX}TRACES_ENDPOINT")
     return problems

@@ -115,9 +115,10 @@ def _let_in(person: Person) -> None:
 
 
 def _let_out() -> None:
+    """First of all the session ends: on a ward's computer it must, even if it cannot be recorded."""
+    sessions.end()
     if identity.current() is not identity.STRANGER:
         auditing.write(Event(identity.current().name, "sign_out", g.request_id, "done"))
-    sessions.end()
 
 
 @contextmanager

@@ -26,13 +26,16 @@ settings = Settings.from_env(os.environ)
 credentials = read_credentials(settings.model_server_ca, settings.model_server_certificate, settings.model_server_key)
 timeout_s = settings.predict_timeout_s
 predictor: Predictor
+answering: list[Predictor]
 if settings.model_server_protocol == OPEN_INFERENCE:
     predictor = OpenInferencePredictor(settings.model_server, timeout_s, credentials)
+    answering = [predictor]
 else:
     stable = TFServingPredictor(settings.model_server, settings.model_label, timeout_s, credentials)
     # Half the time: what a canary takes and fails is taken from the picture's own answer.
     canary = TFServingPredictor(settings.model_server, CANARY_LABEL, timeout_s / 2, credentials)
     predictor = CanaryPredictor(stable, canary, settings.canary_share, settings.shadow_share)
+    answering = [stable, canary] if settings.canary_share else [stable]
 # What is off is not loaded: Authlib takes 11 MB of each worker, SQLAlchemy 23, the client of Redis 30, OpenTelemetry 4.
 provider = None
 if OIDC in settings.identities:
@@ -81,6 +84,6 @@ if settings.traces_endpoint:
 if settings.golden_period_s:
     processes = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     golden = GoldenCheck(
-        app.extensions["classifier"], settings.golden_period_s, processes, lambda: bool(app.config.get(IS_STOPPING))
+        app.extensions["classifier"], answering, settings.golden_period_s, processes, lambda: bool(app.config.get(IS_STOPPING))
     )
     golden.start()

@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,11 @@ MAX_FILE_BYTES: Final = 64_000_000
 _TAIL_BYTES: Final = 65_536
 """Enough for the longest record (a page of a hundred cases: 4 kB) and what several crashes in a row have left of others."""
 
+MAX_WAIT_S: Final = 2.0
+"""For one's turn to write. A turn takes a millisecond: whoever waits so long waits for a process or a disk that hangs, and all
+who wait hold a place. The wait for the disk itself has no end that could be set."""
+
+_LOCK_PAUSE_S: Final = 0.002
 _OURS_ALONE: Final = 0o600
 _log = structlog.get_logger()
 
@@ -59,7 +65,7 @@ class FileAudit:
     same time share it: the system brings to the disk what all have written by then.
     """
 
-    def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
+    def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES, max_wait_s: float = MAX_WAIT_S) -> None:
         """One for each process, made after the fork.
 
         Raises:
@@ -67,7 +73,9 @@ class FileAudit:
         """
         self._path = path
         self._max_bytes = max_bytes
+        self._max_wait_s = max_wait_s
         self._threads = threading.Lock()
+        self._last = START
         try:
             self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OURS_ALONE)
         except OSError as error:
@@ -89,12 +97,27 @@ class FileAudit:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """The file's lock is the process's; its threads take turns before it."""
-        with self._threads:
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        end_s = time.monotonic() + self._max_wait_s
+        if not self._threads.acquire(timeout=self._max_wait_s):
+            raise OSError(errno.ETIMEDOUT, "the others do not come to an end")
+        try:
+            while not self._take_lock():
+                if time.monotonic() > end_s:
+                    raise OSError(errno.ETIMEDOUT, "another process holds the lock")
+                time.sleep(_LOCK_PAUSE_S)
             try:
                 yield
             finally:
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+    def _take_lock(self) -> bool:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _append(self, event: Event, opened: contextlib.ExitStack) -> tuple[int, Head]:
         file = self._open(opened)
@@ -111,8 +134,11 @@ class FileAudit:
         elif end.is_closed and size >= self._max_bytes:
             self._path.rename(f"{self._path}.{previous.sequence:012}")
             file, size = self._open(opened), 0
+        if previous.sequence < self._last.sequence:
+            _log.error("audit chain shorter than it was", file=str(self._path), was=str(self._last), found=str(previous))
         line, head = write_line(event, now, previous)
         _write(file, size, repair + line)
+        self._last = head
         if not size:
             self._keep_names(opened)
         return file, head

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from gateway.settings import Settings
 
 _TIMEOUT_S: Final = 5
-"""For one statement, and for SQLite's lock while another process writes. All of ours take milliseconds."""
+"""For one statement, by the server's clock, and for SQLite's lock while another process writes. Ours take milliseconds."""
 
 _CONNECT_TIMEOUT_S: Final = 2
 _CONNECTIONS: Final = 4
@@ -29,7 +29,15 @@ def connect(settings: Settings) -> Engine:
         engine = create_engine(url, connect_args={"timeout": _TIMEOUT_S}, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
-    limits = {"connect_timeout": _CONNECT_TIMEOUT_S, "options": f"-c statement_timeout={_TIMEOUT_S}s -c timezone=UTC"}
+    limits = {
+        "connect_timeout": _CONNECT_TIMEOUT_S,
+        "options": f"-c statement_timeout={_TIMEOUT_S}s -c timezone=UTC",
+        # The server keeps the time of a statement; a host that is away keeps none.
+        "tcp_user_timeout": _TIMEOUT_S * 1000,
+        "keepalives_idle": _TIMEOUT_S,
+        "keepalives_interval": 1,
+        "keepalives_count": 2,
+    }
     # A connection that a restart of the server has cut is found before it is used.
     return create_engine(
         url,

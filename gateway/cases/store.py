@@ -1,10 +1,11 @@
 """Cases in a database: SQLite on one machine, PostgreSQL for several."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from sqlalchemy import Engine, delete, func, select, tuple_
 from sqlalchemy.exc import DBAPIError
@@ -18,6 +19,9 @@ from gateway.errors import CaseNotFound, CasesUnavailable
 
 if TYPE_CHECKING:
     from gateway.decision import Label, Reason
+
+
+_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class DatabaseStore:
@@ -150,7 +154,8 @@ class DatabaseStore:
 
 
 def _row(session: Session, id: str) -> CaseRow:  # noqa: A002
-    row = session.get(CaseRow, id)
+    # PostgreSQL would refuse some texts with an error of its own.
+    row = session.get(CaseRow, id) if _ID.fullmatch(id) else None
     if row is None:
         raise CaseNotFound("there is no case with this id")
     return row

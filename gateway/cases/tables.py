@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import CheckConstraint, DateTime, Dialect, Double, ForeignKey, Index, String
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Dialect, Double, ForeignKey, Index, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -43,7 +43,7 @@ class FindingRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
     found_at: Mapped[datetime] = mapped_column(Moment)
-    found_by: Mapped[str] = mapped_column(String(200))
+    found_by: Mapped[str] = mapped_column(String(300))
     agrees: Mapped[bool]
     histology: Mapped[str | None] = mapped_column(String(16))
 
@@ -61,13 +61,13 @@ class CaseRow(Base):
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     kept_at: Mapped[datetime] = mapped_column(Moment)
-    kept_by: Mapped[str] = mapped_column(String(200))
+    kept_by: Mapped[str] = mapped_column(String(300))
     picture_sha256: Mapped[str] = mapped_column(String(64))
     label: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(String(16))
     malignant: Mapped[float] = mapped_column(Double)
     none_score: Mapped[float] = mapped_column(Double)
-    model_version: Mapped[int]
+    model_version: Mapped[int] = mapped_column(BigInteger)
     findings: Mapped[list[FindingRow]] = relationship(
         order_by=FindingRow.id, cascade="all, delete-orphan", passive_deletes=True
     )

@@ -309,3 +309,15 @@ def test_uploads_over_the_spool_limit_stay_in_memory(monkeypatch, tmp_path):
     response = caller.post("/api/v1/classifications", data=body, content_type=content_type)
 
     assert response.status_code == 200
+
+
+def test_a_problem_whose_page_fails_is_told_all_the_same():
+    app = create_app(Settings(), FixedPredictor())
+    app.jinja_env.globals["url_for"] = None
+
+    with capture_logs() as lines:
+        answer = app.test_client().get("/nowhere")
+
+    assert (answer.status_code, answer.get_json(force=True)["type"]) == (404, "/problems/not-found")
+    assert answer.headers["X-Request-ID"]
+    assert [line["event"] for line in lines] == ["unexpected error in a problem's page", "request"]

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import multiprocessing
 import os
@@ -297,3 +298,27 @@ def test_the_lock_file_holds_nothing(path):
     FileAudit(path).write(event())
 
     assert Path(f"{path}.lock").read_bytes() == b""
+
+
+def test_a_process_that_holds_the_lock_and_does_nothing_is_not_waited_for(path):
+    audit = FileAudit(path, max_wait_s=0.02)
+    with Path(f"{path}.lock").open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with capture_logs(), pytest.raises(AuditUnavailable, match="holds the lock"):
+            audit.write(event())
+
+    assert audit.write(event()).sequence == 1
+
+
+def test_a_chain_that_is_shorter_than_it_was_is_told(path):
+    audit = FileAudit(path)
+    for _ in range(3):
+        audit.write(event())
+    path.unlink()
+
+    with capture_logs() as lines:
+        audit.write(event())
+
+    (line,) = lines
+    assert line["event"] == "audit chain shorter than it was"
+    assert line["was"].startswith("3:")

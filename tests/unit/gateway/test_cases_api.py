@@ -2,6 +2,7 @@ import csv
 import hashlib
 import io
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -419,8 +420,8 @@ def test_a_cursor_comes_back_as_it_was():
     assert Cursor.parse(str(cursor)) == cursor
 
 
-def samples(store):
-    families = text_string_to_metric_families(figures.render(store).decode())
+def samples(store, max_wait_s=30.0):
+    families = text_string_to_metric_families(figures.render(figures.Counts(store, max_wait_s)).decode())
     return {
         (sample.name.removeprefix("dermserve_gateway_cases_"), *sample.labels.values()): sample.value
         for family in families
@@ -460,3 +461,29 @@ def test_a_database_that_is_away_does_not_cost_the_other_metrics(caller, store):
     assert samples(store) == {("up",): 0}
     assert b"dermserve_gateway_cases_up 0.0" in caller.get("/metrics").data
     assert b"dermserve_gateway_requests_total" in caller.get("/metrics").data
+
+
+def test_a_database_that_hangs_holds_up_no_scrape(store):
+    hangs, asked = threading.Event(), []
+
+    class Hanging(MemoryStore):
+        def count(self, since):
+            asked.append(since)
+            assert hangs.wait(60)
+            return []
+
+    counts = figures.Counts(Hanging(), 0.01)
+    pages = [figures.render(counts).decode() for _ in range(2)]
+    hangs.set()
+
+    assert all("dermserve_gateway_cases_up 0.0" in page for page in pages)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"{", b"", b"[]"])
+def test_a_finding_that_is_none_is_told(caller, body):
+    kept_id = keep(caller)["id"]
+
+    answer = caller.post(f"/api/v1/cases/{kept_id}/findings", data=body, content_type="application/json")
+
+    assert answer.status_code == 422

@@ -37,7 +37,7 @@ class Recorded(FixedPredictor):
 def checker(predictor, at_work=2, period_s=60.0, folder=None, is_stopping=lambda: False):
     admission = Admission(at_work, 0, 0.0)
     classifier = Classifier(predictor, admission, 50_000_000, 20.0)
-    return GoldenCheck(classifier, period_s, folder, is_stopping), admission
+    return GoldenCheck(classifier, [predictor], period_s, folder, is_stopping), admission
 
 
 def value(name, **labels):
@@ -46,7 +46,7 @@ def value(name, **labels):
 
 def check(predictor):
     with capture_logs() as lines:
-        return checker(predictor)[0].check(), lines
+        return checker(predictor)[0].check(predictor), lines
 
 
 def test_the_recorded_answer_is_ok_and_its_time_is_kept():
@@ -92,7 +92,7 @@ def test_where_there_is_no_room_it_is_left_out_and_says_so():
     golden, admission = checker(predictor)
 
     with admission.work():
-        assert golden.check() == "skipped"
+        assert golden.check(predictor) == "skipped"
     assert not predictor.seen
     assert check(Recorded(error=ModelServerOverloaded("x"))) == ("skipped", [])
 
@@ -101,7 +101,7 @@ def test_it_goes_the_way_of_an_upload_and_is_not_counted_among_them():
     """The pixels that the model server gets are those of the same bytes, sent by a visitor."""
     predictor = Recorded()
     app = create_app(Settings(), predictor)
-    golden = GoldenCheck(app.extensions["classifier"], 60.0, None, lambda: False)
+    golden = GoldenCheck(app.extensions["classifier"], [predictor], 60.0, None, lambda: False)
     visitor = app.test_client()
     counted = [
         ("outcomes_total", {"label": "benign", "reason": "", "model_version": "1"}),
@@ -112,7 +112,7 @@ def test_it_goes_the_way_of_an_upload_and_is_not_counted_among_them():
     visitor.post("/api/v1/classifications", data={"file": (io.BytesIO(golden._picture), "x.png")})
     before = [value(name, **labels) for name, labels in counted]
 
-    assert golden.check() == "ok"
+    assert golden.check(predictor) == "ok"
 
     sent, checked = predictor.seen
     assert (sent == checked).all()
@@ -153,3 +153,21 @@ def test_it_can_be_ended():
     golden.stop()
 
     wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "golden"])
+
+
+def test_each_version_is_asked_by_itself_and_the_canarys_share_does_not_choose(tmp_path):
+    stable, canary, visitors = Recorded(), Recorded(), Recorded()
+    done = threading.Event()
+    classifier = Classifier(visitors, Admission(2, 0, 0.0), 50_000_000, 20.0)
+    before = value("golden_checks_total", result="ok")
+    golden = GoldenCheck(classifier, [stable, canary], 0.01, None, done.is_set)
+    golden.start()
+
+    wait_until(lambda: stable.seen and canary.seen and value("golden_checks_total", result="ok") >= before + 2)
+    done.set()
+
+    assert not visitors.seen
+
+
+def test_a_folder_that_is_gone_is_nobodys_turn(tmp_path):
+    assert not Turn(str(tmp_path / "gone")).is_ours()

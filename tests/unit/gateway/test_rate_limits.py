@@ -74,3 +74,24 @@ def test_attempts_to_sign_in_are_limited_by_address(tmp_path, method, path):
     assert 429 not in statuses[:60]
     assert statuses[60] == 429
     assert caller.get("/sign-in").status_code == 200
+
+
+def test_what_another_site_sends_uses_up_nobodys_limit(tmp_path):
+    person = sign_in(make_app(tmp_path, FixedPredictor(), "oidc", rate_limit="1 per minute"))
+
+    forged = [post(person, paint(), "/check", headers={"Sec-Fetch-Site": "cross-site"}) for _ in range(3)]
+
+    assert {answer.status_code for answer in forged} == {403}
+    assert post(person, paint(), "/check").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [(["2001:db8::1", "2001:db8::2:3"], {429}), (["2001:db8::1", "2001:db8:0:1::1"], {200}), (["10.0.0.1", "10.0.0.2"], {200})],
+)
+def test_a_network_of_ipv6_is_one_address(tmp_path, addresses, expected):
+    caller = make_app(tmp_path, FixedPredictor(), "none", rate_limit="1 per minute").test_client()
+    first, second = ({"environ_overrides": {"REMOTE_ADDR": address}} for address in addresses)
+    assert post(caller, paint(), **first).status_code == 200
+
+    assert {post(caller, paint(), **second).status_code} == expected

@@ -52,9 +52,10 @@ def test_no_queue_and_no_delay_are_allowed_and_less_is_not():
 
 
 def test_no_golden_picture_and_no_traces_are_allowed_and_nonsense_is_not():
-    off = Settings.from_env({"GATEWAY_GOLDEN_PERIOD_S": "0", "GATEWAY_TRACES_ENDPOINT": "", "GATEWAY_TRACES_SHARE": "0"})
-    assert (off.golden_period_s, off.traces_endpoint, off.traces_share) == (0, "", 0)
-    assert Settings.from_env({"GATEWAY_TRACES_ENDPOINT": "http://collector:4318"}).traces_endpoint
+    off = Settings.from_env({"GATEWAY_GOLDEN_PERIOD_S": "0", "GATEWAY_TRACES_ENDPOINT": ""})
+    assert (off.golden_period_s, off.traces_endpoint) == (0, "")
+    none_begun = Settings.from_env({"GATEWAY_TRACES_ENDPOINT": "http://collector:4318", "GATEWAY_TRACES_SHARE": "0"})
+    assert (none_begun.traces_endpoint, none_begun.traces_share) == ("http://collector:4318", 0)
 
     nonsense = {"GATEWAY_GOLDEN_PERIOD_S": "nan", "GATEWAY_TRACES_SHARE": "1.5", "GATEWAY_TRACES_ENDPOINT": "collector:4318"}
     with pytest.raises(SettingsError) as caught:
@@ -196,3 +197,22 @@ def test_a_database_of_cases_is_of_two_kinds_and_its_password_in_a_file(database
 def test_a_password_needs_a_database_that_takes_one():
     with pytest.raises(SettingsError, match="CASES_PASSWORD_FILE needs"):
         Settings.from_env({"GATEWAY_CASES_DATABASE": "sqlite:////cases.db", "GATEWAY_CASES_PASSWORD_FILE": "/password"})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"GATEWAY_GOLDEN_PERIOD_S": "inf"},
+        {"GATEWAY_PREDICT_TIMEOUT_S": "nan"},
+        {"GATEWAY_WORKER_TIMEOUT_S": "inf"},
+        {"GATEWAY_TRACES_ENDPOINT": "http://user:secret@collector:4318"},
+        {"GATEWAY_TRACES_SHARE": "0.5"},
+        {"GATEWAY_OIDC_ROLES_CLAIM": "groups"},
+        {"GATEWAY_REDIS_URL": "redis://host/0?password=secret"},
+        {"GATEWAY_PUBLIC_URL": "https://hospital.example:443"},
+    ],
+)
+def test_what_cannot_be_meant_is_refused(settings):
+    (name,) = settings
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_env(settings)

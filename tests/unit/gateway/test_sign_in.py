@@ -3,6 +3,7 @@ import re
 import time
 
 import pytest
+from itsdangerous import TimestampSigner
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
@@ -338,3 +339,25 @@ def test_nobody_is_let_in_whose_sign_in_cannot_be_recorded(make):
         assert person.get("/sign-in/callback?code=1").status_code == 503
 
     assert person.get("/check").status_code == 303
+
+
+def test_a_sign_out_that_cannot_be_recorded_is_one_all_the_same(make):
+    app, audit = make(), ListAudit()
+    auditing.init_app(app, audit)
+    person = sign_in(app)
+    audit.fails = True
+
+    with capture_logs():
+        assert person.post("/sign-out").status_code == 503
+
+    assert person.get("/check").status_code == 303
+
+
+@pytest.mark.parametrize(("ahead_s", "status"), [(5, 200), (60, 303)])
+def test_another_gateways_clock_may_be_a_little_ahead(make, monkeypatch, ahead_s, status):
+    person = sign_in(make())
+    with monkeypatch.context() as ahead:
+        ahead.setattr(TimestampSigner, "get_timestamp", lambda self: int(time.time()) + ahead_s)
+        age(person, used=-ahead_s, began=-ahead_s)
+
+    assert person.get("/check").status_code == status
