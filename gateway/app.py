@@ -17,6 +17,7 @@ from gateway import (
     auditing,
     authentication,
     browser_security,
+    case_pages,
     cases_api,
     health,
     identity,
@@ -33,6 +34,7 @@ from gateway import (
 from gateway.admission import Admission
 from gateway.api_keys import ApiKeys
 from gateway.audit.trail import NO_AUDIT, Audit
+from gateway.case_book import CaseBook
 from gateway.cases import figures
 from gateway.cases.record import CaseStore
 from gateway.classify import Classifier
@@ -111,6 +113,7 @@ def create_app(
     )
     if case_store:
         app.register_blueprint(cases_api.blueprint(case_store, classifier, admission, request_audit))
+        app.register_blueprint(case_pages.blueprint(CaseBook(case_store, request_audit)))
     app.before_request(_begin)
     identity.init_app(app, authentication.identifier(settings, doors.keys))
     # Before the limits: what another site makes a browser send must not use up what is its owner's.

@@ -14,17 +14,8 @@ from gateway.admission import Admission
 from gateway.api import to_document
 from gateway.audit.record import Action, Event
 from gateway.audit.trail import Audit
-from gateway.cases.record import (
-    HISTOLOGIES,
-    LABELS,
-    MAX_PAGE,
-    CaseStore,
-    Cursor,
-    Finding,
-    KeptCase,
-    Selection,
-    now,
-)
+from gateway.case_book import Asker, CaseBook
+from gateway.cases.record import MAX_PAGE, CaseStore, Cursor, Finding, KeptCase, Selection, now
 from gateway.classify import Classification, Classifier
 from gateway.errors import InvalidCaseRequest, NoPicture, NotPermitted
 from gateway.identity import current, requires
@@ -38,14 +29,15 @@ _COLUMNS: Final = (
 _FORMULA: Final = re.compile(r"[=+\-@\t\r\n|%]")
 """What makes a spreadsheet read a cell as a formula (OWASP, CSV injection)."""
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_VERSION: Final = re.compile(r"\d{1,18}")
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
 
 def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, audit: Audit) -> Blueprint:
     """Routes under /api/v1/cases."""
     cases = Blueprint("cases", __name__, url_prefix="/api/v1")
     cases.after_request(_never_store)
+
+    book = CaseBook(store, audit)
 
     def record(action: Action, *ids: str, **facts: Any) -> None:
         audit.write(Event(current().name, action, g.request_id, facts.pop("outcome", "done"), cases=ids, **facts))
@@ -74,26 +66,22 @@ def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, au
         """A page of cases, the newest first."""
         limit = _limit(request.args.get("limit"))
         after = Cursor.parse(request.args["cursor"]) if "cursor" in request.args else None
-        found = store.page(_selection(), limit + 1, after)
-        shown = found[:limit]
-        record("read_cases", *(case.id for case in shown))
-        following = str(Cursor(shown[-1].kept_at, shown[-1].id)) if len(found) > limit else None
-        return jsonify(cases=[_case_document(case) for case in shown], next=following)
+        page = book.browse(_asker(), _selection(), limit, after)
+        following = None if page.following is None else str(page.following)
+        return jsonify(cases=[_case_document(case) for case in page.cases], next=following)
 
     @cases.get("/cases/<id>")
     @requires("read_cases")
     def read(id: str) -> Response:  # noqa: A002
         """One case with its findings."""
-        case = store.find(id)
-        record("read_cases", case.id)
-        return jsonify(_case_document(case))
+        return jsonify(_case_document(book.read(_asker(), id)))
 
     @cases.post("/cases/<id>/findings")
     @requires("write_cases")
     def find_out(id: str) -> tuple[Response, int]:  # noqa: A002
         """Add a finding: `agrees`, and `histology` once there is one."""
         finding = _read_finding()
-        store.add_finding(id, finding, lambda: record("write_finding", id, reason=finding.histology))
+        book.add_finding(_asker(), id, finding)
         return jsonify(_finding_document(finding)), 201
 
     @cases.delete("/cases/<id>")
@@ -137,24 +125,21 @@ def _new_case(data: bytes, classification: Classification) -> KeptCase:
     )
 
 
+def _asker() -> Asker:
+    return Asker(current().name, g.request_id)
+
+
 def _limit(given: str | None) -> int:
     if given is None:
         return _PAGE
-    if not _VERSION.fullmatch(given) or not 1 <= int(given) <= MAX_PAGE:
+    if not _NUMBER.fullmatch(given) or not 1 <= int(given) <= MAX_PAGE:
         raise InvalidCaseRequest(f"limit is not a number from 1 to {MAX_PAGE}")
     return int(given)
 
 
 def _selection() -> Selection:
-    label = next((label for label in LABELS if label == request.args.get("label")), None)
-    version, picture = request.args.get("model_version"), request.args.get("picture_sha256")
-    if "label" in request.args and label is None:
-        raise InvalidCaseRequest(f"label is none of {', '.join(LABELS)}")
-    if version is not None and not _VERSION.fullmatch(version):
-        raise InvalidCaseRequest("model_version is not a number")
-    if picture is not None and not _SHA256.fullmatch(picture):
-        raise InvalidCaseRequest("picture_sha256 is not 64 hexadecimal digits")
-    return Selection(label, None if version is None else int(version), picture)
+    asked = request.args
+    return Selection.read(asked.get("label"), asked.get("model_version"), asked.get("picture_sha256"))
 
 
 def _read_finding() -> Finding:
@@ -165,12 +150,7 @@ def _read_finding() -> Finding:
         document = None
     if not isinstance(document, dict) or not document.keys() <= {"agrees", "histology"}:
         raise InvalidCaseRequest("a finding is a JSON object with agrees and histology, and nothing else")
-    agrees, histology = document.get("agrees"), document.get("histology")
-    if not isinstance(agrees, bool):
-        raise InvalidCaseRequest("agrees is neither true nor false")
-    if histology not in (None, *HISTOLOGIES):
-        raise InvalidCaseRequest(f"histology is neither null nor one of {', '.join(HISTOLOGIES)}")
-    return Finding(now(), current().name, agrees, histology)
+    return Finding.read(current().name, document.get("agrees"), document.get("histology"))
 
 
 def _case_document(case: KeptCase) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, Flask, Response, current_app, g, make_response, redirect, render_template, request, url_for
-from flask_babel import Babel, format_percent, get_locale
+from flask_babel import Babel, format_date, format_percent, get_locale
 
 from gateway import logs
 from gateway.admission import Admission
@@ -82,11 +82,11 @@ def init_app(app: Flask) -> None:
     )
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters |= {"percent": _percent, "probability": _probability}
+    app.jinja_env.filters |= {"percent": _percent, "probability": _probability, "day": _day}
 
 
 def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor, settings: Settings) -> Blueprint:
-    """Routes /, /check, /model and /language."""
+    """Routes /, /check, /model, /services, /privacy, /help and /language."""
     portal = Blueprint("portal", __name__)
     live = LiveModel(predictor)
 
@@ -100,6 +100,11 @@ def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor
             "max_pixels": settings.max_picture_pixels,
             "max_unreduced_pixels": min(settings.max_picture_pixels, MAX_UNREDUCED_PIXELS),
             "min_edge": MIN_EDGE,
+            # What the page on privacy has to say depends on what is turned on.
+            "keeps_audit": bool(settings.audit_file),
+            "keeps_cases": bool(settings.cases_database),
+            "keeps_answers": bool(settings.redis_url),
+            "counts_requests": settings.asks_who or bool(settings.rate_limit),
         }
 
     portal.after_request(_depend_on_the_cookie)
@@ -138,8 +143,34 @@ def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor
         """Everything that is known of the version that answers now."""
         return render_template("model.html", metadata=predictor.live_metadata(_MODEL_PAGE_TIMEOUT_S))
 
+    _add_texts(portal, live)
     portal.add_url_rule("/language", "language", _choose_language, methods=["POST"])
     return portal
+
+
+def _add_texts(portal: Blueprint, live: LiveModel) -> None:
+    """The pages that are there to be read."""
+
+    @portal.get("/services")
+    @public
+    def services() -> str:
+        """What it does and does not, how often it is right, and where it ends."""
+        live.refresh()
+        return render_template("services.html")
+
+    @portal.get("/privacy")
+    @public
+    def privacy() -> str:
+        """What is kept and what is not."""
+        live.refresh()
+        return render_template("privacy.html")
+
+    @portal.get("/help")
+    @public
+    def guide() -> str:
+        """A good picture, what each answer means, and what to do then."""
+        live.refresh()
+        return render_template("help.html")
 
 
 def render_problem(problem: Problem) -> Response:
@@ -190,6 +221,11 @@ def _language() -> str:
 
 def _percent(share: float) -> str:
     return str(format_percent(share, _PERCENT))
+
+
+def _day(moment: str) -> str:
+    """Of a time as a version's metadata hold it."""
+    return str(format_date(datetime.date.fromisoformat(moment[:10])))
 
 
 def _probability(probability: float) -> str:

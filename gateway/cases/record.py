@@ -15,6 +15,8 @@ HISTOLOGIES: Final[tuple[Histology, ...]] = get_args(Histology)
 
 MAX_PAGE: Final = 100
 _CURSOR: Final = re.compile(r"(\d{1,14})\.([0-9a-f]{32})")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_VERSION: Final = re.compile(r"[0-9]{1,18}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -34,6 +36,20 @@ class Finding:
     found_by: str
     agrees: bool
     histology: Histology | None
+
+    @classmethod
+    def read(cls, found_by: str, agrees: object, histology: object) -> "Finding":
+        """Take what somebody has entered, now.
+
+        Raises:
+            InvalidCaseRequest: it is none of the values that there are.
+        """
+        if not isinstance(agrees, bool):
+            raise InvalidCaseRequest("agrees is neither true nor false")
+        known = next((known for known in HISTOLOGIES if known == histology), None)
+        if known != histology:
+            raise InvalidCaseRequest(f"histology is neither null nor one of {', '.join(HISTOLOGIES)}")
+        return cls(now(), found_by, agrees, known)
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,22 @@ class Selection:
     label: Label | None = None
     model_version: int | None = None
     picture_sha256: str | None = None
+
+    @classmethod
+    def read(cls, label: str | None, model_version: str | None, picture_sha256: str | None) -> "Selection":
+        """Take what somebody has asked for.
+
+        Raises:
+            InvalidCaseRequest: that is no label, no number or no digest.
+        """
+        known = next((known for known in LABELS if known == label), None)
+        if known != label:
+            raise InvalidCaseRequest(f"label is none of {', '.join(LABELS)}")
+        if model_version is not None and not _VERSION.fullmatch(model_version):
+            raise InvalidCaseRequest("model_version is not a number")
+        if picture_sha256 is not None and not _SHA256.fullmatch(picture_sha256):
+            raise InvalidCaseRequest("picture_sha256 is not 64 hexadecimal digits")
+        return cls(known, None if model_version is None else int(model_version), picture_sha256)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from playwright.sync_api import expect
 
 from tests.e2e.visitor import picture_file
 
-PAGES = ("/", "/check", "/model", "/no-such-page")
+PAGES = ("/", "/services", "/check", "/model", "/help", "/privacy", "/problems/overloaded", "/no-such-page")
+LOOKS = (("id", "light"), ("en", "dark"))
+"""Both languages and both schemes: no fault of one has to do with the other."""
 AXE_OPTIONS = {
     "resultTypes": ["violations"],
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
@@ -40,30 +42,31 @@ def show_state(visitor, state):
 STATES = ("form", "problem", "sending", "malignant", "benign", "uncertain", "out_of_scope")
 
 
-@pytest.mark.parametrize("language", ["id", "en"])
-@pytest.mark.parametrize("path", PAGES)
-def test_axe_finds_nothing_on_the_pages(visit, path, language):
-    page = visit(language).page
-    page.goto(path)
+@pytest.mark.parametrize(("language", "scheme"), LOOKS)
+def test_axe_finds_nothing_on_the_pages(visit, language, scheme):
+    page = visit(language, color_scheme=scheme).page
+    found = {}
+    for path in PAGES:
+        page.goto(path)
+        found[path] = violations(page)
 
-    assert violations(page) == []
+    assert {path: items for path, items in found.items() if items} == {}
 
 
-@pytest.mark.parametrize("language", ["id", "en"])
+@pytest.mark.parametrize(("language", "scheme"), LOOKS)
 @pytest.mark.parametrize("state", STATES)
-def test_axe_finds_nothing_in_the_dialogs(visit, state, language):
-    visitor = visit(language)
+def test_axe_finds_nothing_in_the_dialogs(visit, state, language, scheme):
+    visitor = visit(language, color_scheme=scheme)
     show_state(visitor, state)
 
     assert violations(visitor.page) == []
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_pages_fit_a_screen_of_320_pixels(visit, path):
+def test_pages_fit_a_screen_of_320_pixels(visit):
     page = visit(viewport={"width": 320, "height": 640}).page
-    page.goto(path)
-
-    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    for path in PAGES:
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") == 320, path
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -190,3 +193,55 @@ def test_readers_who_want_no_motion_get_none(visit):
     page.goto("/")
 
     assert page.get_by_role("button", name="Mulai pemeriksaan").evaluate("e => getComputedStyle(e).transitionDuration") == "0s"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_whatever_the_keyboard_reaches_shows_that_it_is_reached(visit, scheme):
+    page = visit(color_scheme=scheme).page
+    page.goto("/services")
+    reached = []
+    while True:
+        page.keyboard.press("Tab")
+        style = page.evaluate(
+            """() => { const at = document.activeElement, { outlineStyle, outlineWidth } = getComputedStyle(at);
+                       return at === document.body ? null : [at.textContent.trim(), outlineStyle, outlineWidth]; }"""
+        )
+        if style is None:
+            break
+        reached.append(style)
+
+    assert len(reached) > 10
+    assert [style for style in reached if style[1:] != ["solid", "3px"]] == []
+
+
+def test_dark_pages_are_dark_and_paper_is_white(visit):
+    page = visit(color_scheme="dark").page
+    page.goto("/")
+    ground = "getComputedStyle(document.documentElement).backgroundColor"
+
+    assert page.evaluate(ground) == "rgb(17, 25, 29)"
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+
+
+def test_the_services_say_how_often_the_model_is_right_and_where_it_ends(visit):
+    page = visit("en").page
+    page.goto("/")
+    page.get_by_role("link", name="Our services").click()
+
+    for text in (
+        "Of 100 malignant lesions in its test it flagged 95.",
+        "95.0% (95% interval 91.0% to 98.0%, n\u00a0=\u00a0200)",
+        "0.500 (95% interval 0.400 to 0.600",
+        "How well it works on darker skin is not known.",
+        "rule out cancer: no answer means that a lesion is harmless",
+    ):
+        expect(page.get_by_text(text)).to_be_visible()
+
+
+def test_what_is_off_is_not_claimed_on_the_page_on_privacy(visit):
+    page = visit("en").page
+    page.goto("/privacy")
+
+    assert page.get_by_role("term").all_inner_texts() == ["Log of requests"]
+    expect(page.get_by_role("table").get_by_role("row")).to_have_count(2)

@@ -12,6 +12,7 @@ from tests.pictures import paint
 from tests.unit.gateway.test_app import FixedPredictor, post
 
 PUBLIC_ENDPOINTS = {"static", "health.live", "health.ready", "portal.home", "portal.model", "portal.language"}
+PUBLIC_ENDPOINTS |= {"portal.services", "portal.privacy", "portal.guide"}
 PUBLIC_ENDPOINTS |= {"reference.openapi", "reference.model", "reference.problem"}
 """Everything a stranger gets an answer from. Whoever adds to it has thought about it."""
 

@@ -22,6 +22,9 @@ if (form) {
   resultDialog.addEventListener("close", () => resultDialog.querySelector("[data-result]").replaceChildren());
 }
 enablePrinting(document);
+for (const once of document.querySelectorAll("form[data-once]")) sendOnce(once);
+// A page that came back with something to correct begins there, as it does where a script shows it.
+document.querySelector("[data-focus]")?.focus();
 
 function showResult(html) {
   checkDialog?.close();
@@ -38,4 +41,15 @@ function enablePrinting(root) {
     button.hidden = false;
     button.addEventListener("click", () => window.print());
   }
+}
+
+/** A second press of the button, while the first is under way, sends nothing. */
+function sendOnce(form) {
+  let isSent = false;
+  form.addEventListener("submit", (event) => {
+    if (isSent) event.preventDefault();
+    isSent = true;
+  });
+  // The browser may bring the page back as it was left.
+  window.addEventListener("pageshow", () => (isSent = false));
 }
