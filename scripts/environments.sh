@@ -79,27 +79,49 @@ ensure_environment() {
   ) 8>".venvs/$role.lock"
 }
 
-# ensure_provider: puts the tests' OpenID Connect provider into .venvs/oidc, with the npm of the test environment. The lock
-# holds hashes and no address; scripts of packages are not run. VENV_OIDC names a folder with node_modules to use as it is.
-ensure_provider() {
-  local folder=$checkout/.venvs/oidc source=tests/oidc_provider override=VENV_OIDC npm
+# ensure_node_packages ROLE FOLDER PACKAGE: puts what FOLDER locks, PACKAGE above all, into .venvs/ROLE, with the npm of the test
+# environment. The lock holds hashes and no address; scripts of packages are not run. VENV_ROLE names a folder with node_modules to
+# use as it is.
+ensure_node_packages() {
+  local folder=$checkout/.venvs/$1 source=$2 package=$3 override="VENV_${1^^}" npm
   if [ -n "${!override:-}" ]; then
-    [ -d "${!override}/node_modules/oidc-provider" ] || die "$override is ${!override}, but there is no provider in it"
+    [ -d "${!override}/node_modules/$package" ] || die "$override is ${!override}, but there is no $package in it"
     return
   fi
   npm=$(dirname "$(python_of test)")/npm
+  mkdir -p .venvs
   (
     flock 8
     wanted=$(cat "$source/package.json" "$source/package-lock.json" | sha256sum)
     if [ "$(cat "$folder/.lock-sha256" 2>/dev/null)" = "$wanted" ]; then
       exit 0
     fi
-    say "Installing $source/package-lock.json into .venvs/oidc"
+    say "Installing $source/package-lock.json into .venvs/$1"
     rm -rf "$folder"
     mkdir -p "$folder"
     cp "$source/package.json" "$source/package-lock.json" "$folder/"
     PATH=$(dirname "$npm"):$PATH "$npm" ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null >&2
     printf '%s\n' "$wanted" >"$folder/.lock-sha256.partial"
     mv "$folder/.lock-sha256.partial" "$folder/.lock-sha256"
-  ) 8>".venvs/oidc.lock"
+  ) 8>".venvs/$1.lock"
+}
+
+# The tests' OpenID Connect provider.
+ensure_provider() { ensure_node_packages oidc tests/oidc_provider oidc-provider; }
+
+find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+
+# ensure_chromium: sets and exports CHROMIUM; empty means Playwright's own, which only Playwright finds. After the test environment.
+ensure_chromium() {
+  if ! find_chromium >/dev/null; then
+    # Ubuntu's archive has a browser only as a snap, which does not run as root or in a container: there Playwright brings one.
+    if grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null; then
+      say "Installing Playwright's Chromium (needs root for its system libraries)"
+      "$(dirname "$(python_of test)")/playwright" install --with-deps chromium
+    else
+      install_packages chromium
+    fi
+  fi
+  CHROMIUM=$(find_chromium || true)
+  export CHROMIUM
 }

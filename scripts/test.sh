@@ -4,8 +4,6 @@ set -euo pipefail
 # shellcheck source=scripts/environments.sh
 source "$(dirname "$0")/environments.sh"
 
-find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
-
 ensure_environment test
 ensure_provider
 ensure_environment triton
@@ -21,17 +19,8 @@ sys.exit(not (ctypes.util.find_library(sys.argv[1]) or beside.exists()))
 PY
 command -v promtool >/dev/null || install_packages prometheus
 VENV_TEST=$(dirname "$(dirname "$(python_of test)")")
-if ! find_chromium >/dev/null; then
-  # Ubuntu's archive has a browser only as a snap, which does not run as root or in a container: there Playwright brings one.
-  if grep -q '^ID=ubuntu' /etc/os-release 2>/dev/null; then
-    say "Installing Playwright's Chromium (needs root for its system libraries)"
-    "$VENV_TEST/bin/playwright" install --with-deps chromium
-  else
-    install_packages chromium
-  fi
-fi
-CHROMIUM=$(find_chromium || true) # empty: Playwright's own
-export VENV_TEST CHROMIUM
+export VENV_TEST
+ensure_chromium
 # Real ones for the tests of rate limits and of the case record; each test starts its own.
 command -v redis-server >/dev/null || install_packages redis-server
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || install_packages postgresql

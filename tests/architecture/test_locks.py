@@ -48,11 +48,12 @@ def test_the_gateway_is_deployed_without_tensorflow():
     assert not pins(REQUIREMENTS / "gateway.txt").keys() & {"tensorflow", "tensorflow-serving-api", "keras"}
 
 
-def test_the_identity_providers_lock_holds_hashes_and_no_address():
-    packages = json.loads((ROOT / "tests" / "oidc_provider" / "package-lock.json").read_text())["packages"]
+@pytest.mark.parametrize(("folder", "package"), [("oidc_provider", "oidc-provider"), ("lighthouse", "lighthouse")])
+def test_a_lock_of_node_packages_holds_hashes_and_no_address(folder, package):
+    packages = json.loads((ROOT / "tests" / folder / "package-lock.json").read_text())["packages"]
     installed = {name: entry for name, entry in packages.items() if name}
 
-    assert "node_modules/oidc-provider" in installed
+    assert f"node_modules/{package}" in installed
     for name, entry in installed.items():
         assert entry["integrity"].startswith("sha512-"), name
         assert "resolved" not in entry, name
