@@ -45,13 +45,20 @@ class Overlay:
         return {"media_type": "image/png", "width": width, "height": height, "full_scale": self.full_scale, "data": data}
 
 
-def draw(rgb: Image.Image, cells: npt.NDArray[np.float32]) -> Overlay | None:
+def reduce(rgb: Image.Image) -> Image.Image:
+    """All of a picture that a map is drawn over: small and grey. What waits for the model's answer need not hold more."""
+    grey = rgb.convert("L")
+    grey.thumbnail((MAX_EDGE, MAX_EDGE))
+    return grey
+
+
+def draw(background: Image.Image, cells: npt.NDArray[np.float32]) -> Overlay | None:
     """Lay the cells that speak for malignant over the picture in grey, the stronger the less transparent.
 
     Cells are drawn as the squares they are: smoothed, they would seem to know more. What speaks against malignant stays clear.
 
     Args:
-        rgb: the picture, upright.
+        background: the picture, upright, in grey and reduced; another one is made so.
         cells: the activation map; its cells cover the whole picture.
 
     Returns:
@@ -61,9 +68,7 @@ def draw(rgb: Image.Image, cells: npt.NDArray[np.float32]) -> Overlay | None:
     full_scale = max(strongest, MIN_FULL_SCALE)
     if strongest <= 0 or strongest - float(cells.min()) < MIN_CONTRAST * full_scale:
         return None
-    grey = rgb.convert("L")
-    grey.thumbnail((MAX_EDGE, MAX_EDGE))
-    picture = grey.convert("RGB")
+    picture = reduce(background).convert("RGB")
     opacity = np.clip(cells / full_scale, 0, 1) * MAX_OPACITY * 255
     mask = Image.fromarray(opacity.round().astype(np.uint8)).resize(picture.size, Image.Resampling.NEAREST)
     picture.paste(COLOUR, mask=mask)

@@ -7,16 +7,13 @@ from typing import Final
 from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import FileStorage
 
-from gateway import auditing, fhir, idempotency, metrics, problems
+from gateway import auditing, fhir, idempotency, problems
 from gateway.admission import Admission
-from gateway.classify import Classification, Classifier
+from gateway.classify import MAX_PICTURES, Classification, Classifier, Extras
 from gateway.errors import BadParameter, NoPicture, OverlayNotKept, PictureError, TooManyPictures
 from gateway.idempotency import Answers
 from gateway.identity import current, requires
 from gateway.negotiation import FHIR, JSON, PROBLEM, choose, depends_on_accept, prefers
-
-MAX_PICTURES: Final = 16
-"""Of a batch: half of the largest that the model server computes at once, so that two of them share it."""
 
 _PATHS: Final = ("/api/v1/classifications", "/api/v1/classifications:batch")
 _MAP_PARAMETER: Final = "activation_map"
@@ -56,7 +53,7 @@ def blueprint(classifier: Classifier, admission: Admission, answers: Answers | N
 
             def work() -> str:
                 classification = classifier.classify(
-                    upload.read(), g.request_id, current().name, with_overlay=shown == "overlay"
+                    upload.read(), g.request_id, current().name, Extras(overlay=shown == "overlay")
                 )
                 return json.dumps(fhir.to_bundle(classification) if media_type == FHIR else to_document(classification, shown))
 
@@ -171,7 +168,5 @@ def _to_result(result: Classification | PictureError, place: int, shown: str, up
     if isinstance(result, Classification):
         return to_document(result, shown)
     picture_id = f"{g.request_id}-{place}"
-    problem = problems.describe(result)
-    auditing.write_unusable(picture_id, problem, upload)
-    metrics.PROBLEMS.labels(problem.slug).inc()
+    problem = auditing.describe_unusable(result, picture_id, upload)
     return {**problems.to_document(problem, picture_id)}

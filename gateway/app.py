@@ -19,6 +19,7 @@ from gateway import (
     browser_security,
     case_pages,
     cases_api,
+    check,
     health,
     identity,
     lingering,
@@ -40,6 +41,7 @@ from gateway.cases.record import CaseStore
 from gateway.classify import Classifier
 from gateway.errors import UploadTooLarge
 from gateway.idempotency import Answers
+from gateway.keeping import CaseKeeper
 from gateway.predictor import Predictor
 from gateway.settings import Settings
 from gateway.sign_in import IdentityProvider
@@ -107,10 +109,11 @@ def create_app(
     portal.init_app(app)
     app.register_blueprint(api.blueprint(classifier, admission, answers))
     app.register_blueprint(reference.blueprint(predictor))
-    app.register_blueprint(portal.blueprint(classifier, admission, predictor, settings))
-    app.register_blueprint(
-        health.blueprint(predictor, partial(figures.render, figures.Counts(case_store)) if case_store else bytes)
-    )
+    app.register_blueprint(portal.blueprint(predictor, settings))
+    keeper = CaseKeeper(case_store, request_audit) if case_store else None
+    app.register_blueprint(check.blueprint(classifier, admission, keeper))
+    case_figures = partial(figures.render, figures.Counts(case_store)) if case_store else bytes
+    app.register_blueprint(health.blueprint(predictor, case_figures))
     if case_store:
         app.register_blueprint(cases_api.blueprint(case_store, classifier, admission, request_audit))
         app.register_blueprint(case_pages.blueprint(CaseBook(case_store, request_audit)))

@@ -6,7 +6,7 @@ from typing import Final
 from flask import Flask, current_app, g, request
 from werkzeug.datastructures import FileStorage
 
-from gateway import authentication, identity, problems
+from gateway import authentication, identity, metrics, problems
 from gateway.audit.record import Action, Event, Head
 from gateway.audit.trail import Audit
 from gateway.errors import AuditUnavailable, NoConsent, NotIdentified, NotPermitted, PictureError, PredictionError, SignInFailed
@@ -65,14 +65,20 @@ def write_problem(error: Exception, problem: Problem) -> Problem:
     return problem
 
 
-def write_unusable(picture_id: str, problem: Problem, upload: FileStorage) -> None:
-    """Record a picture of a batch that cannot be classified, while others of it may be.
+def describe_unusable(error: PictureError, picture_id: str, upload: FileStorage) -> Problem:
+    """Record and count a picture of a batch that cannot be classified, while others of it may be.
+
+    Returns:
+        the problem to tell.
 
     Raises:
         AuditUnavailable: it could not be recorded.
     """
+    problem = problems.describe(error)
     upload.stream.seek(0, io.SEEK_SET)
     write(Event(identity.current().name, "classify", picture_id, problem.slug, picture=upload.read() or None))
+    metrics.PROBLEMS.labels(problem.slug).inc()
+    return problem
 
 
 def write(event: Event) -> None:

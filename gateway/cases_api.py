@@ -1,10 +1,8 @@
 """The JSON API of the case record; it is there only when a database is set."""
 
 import csv
-import hashlib
 import io
 import re
-import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -15,10 +13,11 @@ from gateway.api import to_document
 from gateway.audit.record import Action, Event
 from gateway.audit.trail import Audit
 from gateway.case_book import Asker, CaseBook
-from gateway.cases.record import MAX_PAGE, CaseStore, Cursor, Finding, KeptCase, Selection, now
-from gateway.classify import Classification, Classifier
+from gateway.cases.record import MAX_PAGE, CaseStore, Cursor, Finding, KeptCase, Selection
+from gateway.classify import Classifier
 from gateway.errors import InvalidCaseRequest, NoPicture, NotPermitted
 from gateway.identity import current, requires
+from gateway.keeping import CaseKeeper
 
 _PAGE: Final = 20
 _EXPORT_PAGE: Final = 500
@@ -35,6 +34,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, audit: Audit) -> Blueprint:
     """Routes under /api/v1/cases."""
     cases = Blueprint("cases", __name__, url_prefix="/api/v1")
+    keeper = CaseKeeper(store, audit)
     cases.after_request(_never_store)
 
     book = CaseBook(store, audit)
@@ -54,9 +54,7 @@ def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, au
                 raise NoPicture("the form has no field `file` with a picture")
             data = upload.read()
             classification = classifier.classify(data, g.request_id, current().name)
-        case = _new_case(data, classification)
-        version = classification.metadata.version
-        store.keep(case, lambda: record("keep_case", case.id, outcome=case.label, picture=data, model_version=version))
+        case = keeper.keep(data, classification, current().name)
         document = {"case": _case_document(case), "classification": to_document(classification)}
         return jsonify(document), 201, {"Location": url_for("cases.read", id=case.id)}
 
@@ -109,20 +107,6 @@ def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, au
 def _never_store(response: Response) -> Response:
     response.cache_control.no_store = True
     return response
-
-
-def _new_case(data: bytes, classification: Classification) -> KeptCase:
-    return KeptCase(
-        id=uuid.uuid4().hex,
-        kept_at=now(),
-        kept_by=current().name,
-        picture_sha256=hashlib.sha256(data).hexdigest(),
-        label=classification.label,
-        reason=classification.reason,
-        malignant=classification.malignant,
-        none_score=classification.none_score,
-        model_version=classification.metadata.version,
-    )
 
 
 def _asker() -> Asker:

@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from gateway import deadline, drift, images, metrics
-from gateway.activation_map import Overlay, draw
+from gateway.activation_map import Overlay, draw, reduce
 from gateway.admission import Admission
 from gateway.audit.record import Event, digest
 from gateway.audit.trail import NO_AUDIT, Audit
@@ -18,8 +19,37 @@ from gateway.errors import GatewayOverloaded, PictureError
 from gateway.predictor import Prediction, Predictor
 from serving.metadata import ModelMetadata
 
+MAX_PICTURES: Final = 16
+"""Of a batch: half of the largest that the model server computes at once, so that two of them share it."""
+
+ORIENTATIONS: Final = 4
+"""In which a picture is shown to the model to see how steady its answer is: as it is, and turned by each quarter."""
+
 MAX_DECODING: Final = 2
 """Pictures that one process decodes at a time: more would only share the processors, and each holds up to 450 MB meanwhile."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is asked for beside the class.
+
+    Attributes:
+        overlay: the activation map over the picture.
+        thumbnail: the picture in small.
+        steadiness: what other orientations of the picture get.
+    """
+
+    overlay: bool = False
+    thumbnail: bool = False
+    steadiness: bool = False
+
+    @property
+    def orientations(self) -> int:
+        """Of each picture that the model is shown."""
+        return ORIENTATIONS if self.steadiness else 1
+
+
+NO_EXTRAS: Final = Extras()
 
 
 @dataclass(frozen=True)
@@ -36,6 +66,9 @@ class Classification:
         metadata: of the version that answered, thresholds included.
         activation_map: float32 [7, 7], see `gateway.predictor.Prediction`.
         overlay: the map over the picture, when it was asked for and there is something to draw.
+        thumbnail: JPEG of the picture in small, when it was asked for.
+        orientations: outcome of each orientation, the picture's own first; they have no say in the label. Empty when they were
+            not asked for, or not all were answered by one version.
     """
 
     id: str
@@ -47,6 +80,13 @@ class Classification:
     metadata: ModelMetadata
     activation_map: npt.NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     overlay: Overlay | None = field(default=None, compare=False, repr=False)
+    thumbnail: bytes | None = field(default=None, compare=False, repr=False)
+    orientations: tuple[Label | Reason, ...] = ()
+
+    @property
+    def outcome(self) -> Label | Reason:
+        """The label, or why there is none."""
+        return self.reason or self.label
 
 
 class Classifier:
@@ -72,8 +112,8 @@ class Classifier:
         self._decoding = threading.BoundedSemaphore(MAX_DECODING)
         self._versions = drift.Versions()
 
-    def classify(self, data: bytes, request_id: str, who: str, *, with_overlay: bool = False) -> Classification:
-        """Wait for one's turn, decode, predict, decide, record; draw the activation map where it was asked for.
+    def classify(self, data: bytes, request_id: str, who: str, extras: Extras = NO_EXTRAS) -> Classification:
+        """Wait for one's turn, decode, predict, decide, record; add the extras.
 
         Raises:
             GatewayOverloaded: the turn did not come in time.
@@ -81,8 +121,8 @@ class Classifier:
             PredictionError: the model server gave no answer that may be shown.
             AuditUnavailable: it could not be recorded.
         """
-        with deadline.within(self._budget_s), self._admission.work():
-            classification = self._classify(data, request_id, self._predictor, with_overlay=with_overlay)
+        with deadline.within(self._budget_s), self._admission.work(self._admission.counted(extras.orientations)):
+            classification = self._classify(data, request_id, self._predictor, extras)
         self._settle(data, who, classification)
         return classification
 
@@ -97,18 +137,19 @@ class Classifier:
             gateway.errors.GatewayError: as above.
         """
         with deadline.within(self._budget_s), self._admission.spare():
-            return self._classify(data, "rehearsal", predictor)
+            return self._classify(data, "rehearsal", predictor, NO_EXTRAS)
 
     def classify_batch(
-        self, uploads: Iterator[bytes], count: int, request_id: str, who: str
+        self, uploads: Iterator[bytes], count: int, request_id: str, who: str, extras: Extras = NO_EXTRAS
     ) -> list[Classification | PictureError]:
         """Wait for the turn of all, decode one after the other, predict in one call, decide and record each.
 
         Args:
-            uploads: the files; of each no more is kept than the model's input.
+            uploads: the files; of each no more is kept than the model's input, and what the extras need.
             count: of files.
             request_id: theirs are this one with their place behind it, the first one being 1.
             who: asks.
+            extras: for each of them.
 
         Returns:
             For each file, in their order, its classification, or why it has none; the latter are not recorded here.
@@ -118,16 +159,18 @@ class Classifier:
             PredictionError: the model server gave no answer that may be shown.
             AuditUnavailable: one of them could not be recorded.
         """
-        with deadline.within(self._budget_s), self._admission.work(self._admission.counted(count)):
-            read = [self._read(data) for data in uploads]
+        turns = self._admission.counted(count * extras.orientations)
+        with deadline.within(self._budget_s), self._admission.work(turns):
+            read = [self._read_if_usable(data, extras) for data in uploads]
             usable = [entry for entry in read if isinstance(entry, _Read)]
             if not usable:
                 return [entry for entry in read if isinstance(entry, PictureError)]
+            images_of_all = np.stack([turned for entry in usable for turned in _turn(entry.image, extras)])
             with metrics.stage("predict"):
-                predictions = self._predictor.predict_batch(np.stack([entry.image for entry in usable]))
-                given = iter([(prediction, self._predictor.metadata(prediction.model_version)) for prediction in predictions])
+                given = _look_up(self._predictor, self._predictor.predict_batch(images_of_all))
+            answers = iter(_group(given, extras))
             results: list[Classification | PictureError] = [
-                self._conclude(f"{request_id}-{place}", *next(given), entry.warnings) if isinstance(entry, _Read) else entry
+                self._conclude(f"{request_id}-{place}", next(answers), entry) if isinstance(entry, _Read) else entry
                 for place, entry in enumerate(read, 1)
             ]
         for entry, result in zip(read, results, strict=True):
@@ -135,36 +178,41 @@ class Classifier:
                 self._settle(entry.sha256, who, result)
         return results
 
-    def _read(self, data: bytes) -> "_Read | PictureError":
+    def _read_if_usable(self, data: bytes, extras: Extras) -> "_Read | PictureError":
         try:
-            with metrics.stage("decode"):
-                picture = self._decode(data)
+            return self._read(data, extras)
         except PictureError as error:
             return error
-        with metrics.stage("preprocess"):
-            return _Read(images.model_input(picture), picture.warnings, digest(data))
 
-    def _classify(self, data: bytes, request_id: str, predictor: Predictor, *, with_overlay: bool = False) -> Classification:
+    def _read(self, data: bytes, extras: Extras) -> "_Read":
         with metrics.stage("decode"):
             picture = self._decode(data)
         with metrics.stage("preprocess"):
-            image = images.model_input(picture)
-        with metrics.stage("predict"):
-            prediction = predictor.predict(image)
-            metadata = predictor.metadata(prediction.model_version)
-        overlay = draw(picture.rgb, prediction.activation_map) if with_overlay else None
-        return self._conclude(request_id, prediction, metadata, picture.warnings, overlay)
+            return _Read(
+                image=images.model_input(picture),
+                warnings=picture.warnings,
+                sha256=digest(data),
+                background=reduce(picture.rgb) if extras.overlay else None,
+                thumbnail=images.thumbnail(picture) if extras.thumbnail else None,
+            )
 
-    def _conclude(
-        self,
-        classification_id: str,
-        prediction: Prediction,
-        metadata: ModelMetadata,
-        warnings: tuple[images.Warning, ...],
-        overlay: Overlay | None = None,
-    ) -> Classification:
+    def _classify(self, data: bytes, request_id: str, predictor: Predictor, extras: Extras) -> Classification:
+        read = self._read(data, extras)
+        with metrics.stage("predict"):
+            if extras.steadiness:
+                given = _look_up(predictor, predictor.predict_batch(np.stack(_turn(read.image, extras))))
+            else:
+                given = _look_up(predictor, [predictor.predict(read.image)])
+        return self._conclude(request_id, given, read)
+
+    def _conclude(self, classification_id: str, given: "_Given", read: "_Read") -> Classification:
+        """From what each orientation got, the picture's own first: that one alone decides."""
+        prediction, metadata = given[0]
         with metrics.stage("decide"):
-            label, reason = decide(prediction, metadata.thresholds)
+            decided = [decide(other, its_metadata.thresholds) for other, its_metadata in given]
+        label, reason = decided[0]
+        # Two versions may differ on a picture that each of them is sure of.
+        is_comparable = len(given) > 1 and len({other.model_version for other, _ in given}) == 1
         self._versions.announce(metadata)
         return Classification(
             id=classification_id,
@@ -172,10 +220,12 @@ class Classifier:
             reason=reason,
             malignant=prediction.malignant,
             none_score=prediction.none_score,
-            warnings=warnings,
+            warnings=read.warnings,
             metadata=metadata,
             activation_map=prediction.activation_map,
-            overlay=overlay,
+            overlay=draw(read.background, prediction.activation_map) if read.background else None,
+            thumbnail=read.thumbnail,
+            orientations=tuple(its_reason or its_label for its_label, its_reason in decided) if is_comparable else (),
         )
 
     def _settle(self, picture: bytes | str, who: str, classification: Classification) -> None:
@@ -204,11 +254,40 @@ class Classifier:
 
 @dataclass(frozen=True)
 class _Read:
-    """What a batch keeps of a picture until the model has answered."""
+    """What is kept of a picture until the model has answered.
+
+    Attributes:
+        image: the model's input.
+        warnings: what makes its classification less sure.
+        sha256: of the file.
+        background: of the activation map, when it is going to be drawn.
+        thumbnail: as in `Classification`.
+    """
 
     image: npt.NDArray[np.uint8]
     warnings: tuple[images.Warning, ...]
     sha256: str
+    background: Image.Image | None
+    thumbnail: bytes | None
+
+
+_Given = list[tuple[Prediction, ModelMetadata]]
+"""Predictions, each with the metadata of its version."""
+
+
+def _turn(image: npt.NDArray[np.uint8], extras: Extras) -> list[npt.NDArray[np.uint8]]:
+    """The orientations that the model is shown: exact, for the model's input is a square of the whole picture."""
+    return [np.rot90(image, quarter) for quarter in range(extras.orientations)]
+
+
+def _group(given: _Given, extras: Extras) -> list[_Given]:
+    """Those of one picture together."""
+    return [given[start : start + extras.orientations] for start in range(0, len(given), extras.orientations)]
+
+
+def _look_up(predictor: Predictor, predictions: list[Prediction]) -> "_Given":
+    """With the metadata of the version that gave each."""
+    return [(prediction, predictor.metadata(prediction.model_version)) for prediction in predictions]
 
 
 def _measure(classification: Classification) -> None:

@@ -29,6 +29,9 @@ MIN_EDGE: Final = 64
 MAX_UNREDUCED_PIXELS: Final = 25_000_000
 """Of any format but JPEG: those are decoded whole, at up to four bytes a pixel, however small the file is."""
 
+THUMBNAIL_EDGE: Final = 160
+"""Of a thumbnail, in pixels; about 5 kB."""
+
 FRONT_BYTES: Final = 1024
 """As far as a browser, or a reader of PDF, looks for what a file is."""
 
@@ -89,6 +92,15 @@ def decode(data: bytes, max_pixels: int) -> Picture:
 def model_input(picture: Picture) -> npt.NDArray[np.uint8]:
     """The model's input of a verified picture, uint8 [224, 224, 3]."""
     return to_model_input(picture.rgb)
+
+
+def thumbnail(picture: Picture) -> bytes:
+    """A verified picture in small, JPEG without metadata: to tell several apart, not to judge one."""
+    small = picture.rgb.copy()
+    small.thumbnail((THUMBNAIL_EDGE, THUMBNAIL_EDGE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:

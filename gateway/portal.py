@@ -10,11 +10,9 @@ from flask import Blueprint, Flask, Response, current_app, g, make_response, red
 from flask_babel import Babel, format_date, format_percent, get_locale
 
 from gateway import logs
-from gateway.admission import Admission
 from gateway.browser_security import own_path
-from gateway.classify import Classifier
-from gateway.errors import NoConsent, NoPicture, PredictionError
-from gateway.identity import current, public, requires
+from gateway.errors import PredictionError
+from gateway.identity import public, requires
 from gateway.images import MAX_UNREDUCED_PIXELS, MIN_EDGE
 from gateway.predictor import Predictor
 from gateway.problems import Problem
@@ -85,7 +83,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.filters |= {"percent": _percent, "probability": _probability, "day": _day}
 
 
-def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor, settings: Settings) -> Blueprint:
+def blueprint(predictor: Predictor, settings: Settings) -> Blueprint:
     """Routes /, /check, /model, /services, /privacy, /help and /language."""
     portal = Blueprint("portal", __name__)
     live = LiveModel(predictor)
@@ -122,20 +120,6 @@ def blueprint(classifier: Classifier, admission: Admission, predictor: Predictor
         """The form, for a browser with or without scripts."""
         live.refresh()
         return render_template("check.html")
-
-    @portal.post("/check")
-    @requires("classify")
-    def classify() -> Response:
-        """The result: a page, or the fragment of it that the script asks for."""
-        # Before the first look at the form, which reads the upload.
-        with admission.place():
-            upload = request.files.get("file")
-            if not request.form.get("consent"):
-                raise NoConsent("the form was sent without consent")
-            if upload is None:
-                raise NoPicture("the form has no field `file` with a picture")
-            classification = classifier.classify(upload.read(), g.request_id, current().name)
-        return _page("result", 200, classification=classification, now=datetime.datetime.now(datetime.UTC))
 
     @portal.get("/model")
     @public
@@ -175,10 +159,10 @@ def _add_texts(portal: Blueprint, live: LiveModel) -> None:
 
 def render_problem(problem: Problem) -> Response:
     """The problem for people: what is wrong and what to do, by its slug; never the exception's text."""
-    return _page("problem", problem.status, slug=problem.slug)
+    return render_page("problem", problem.status, slug=problem.slug)
 
 
-def _page(name: str, status: int, **context: Any) -> Response:
+def render_page(name: str, status: int, **context: Any) -> Response:
     """The template `name`, or for the script only its part `_name`; with the case code, never to be stored."""
     is_fragment = FRAGMENT_HEADER in request.headers
     # In a dialog the page's own heading is the first.
@@ -187,6 +171,7 @@ def _page(name: str, status: int, **context: Any) -> Response:
     if is_fragment:
         response.headers[FRAGMENT_HEADER] = "1"
     response.cache_control.no_store = True
+    response.vary.add("Cookie")
     return response
 
 

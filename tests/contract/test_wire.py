@@ -107,7 +107,7 @@ def test_we_read_official_answers_with_typed_fields_and_with_content(as_content)
             tensor = tensor_pb2.TensorProto(dtype=tensor.dtype, tensor_shape=tensor.tensor_shape, float_val=floats)
         theirs.outputs[name].CopyFrom(tensor)
 
-    prediction = tfserving._read_response(wire.PredictResponse.FromString(theirs.SerializeToString()))
+    (prediction,) = tfserving._read_response(wire.PredictResponse.FromString(theirs.SerializeToString()), 1)
 
     assert (prediction.malignant, prediction.none_score, prediction.model_version) == (0.75, 1.5, 7)
     np.testing.assert_array_equal(prediction.activation_map, np.arange(49).reshape(7, 7))

@@ -122,6 +122,13 @@ def test_the_whole_check_works_with_the_keyboard(visit):
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(picture_file("malignant"))
+    expect(page.get_by_role("button", name="Potong")).to_be_visible()
+    for name in ("Potong", "Hapus"):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name=name)).to_be_focused()
+    for name in ("Tunjukkan tempat yang dilihat model", "Periksa seberapa tetap"):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("checkbox", name=name)).to_be_focused()
     page.keyboard.press("Tab")
     expect(visitor.consent).to_be_focused()
     page.keyboard.press("Space")

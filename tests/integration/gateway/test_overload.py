@@ -31,7 +31,7 @@ def held_up(folder, **settings):
 @contextmanager
 def full(address, server, count=AT_WORK + WAITING):
     """So many uploads begun and not ended: each has a place. Their connections."""
-    head = b"POST /api/v1/classifications HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    head = b"POST /api/v1/classifications HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     connections = [connect(address) for _ in range(count)]
     try:
         for connection in connections:
@@ -97,7 +97,7 @@ def test_the_refusal_is_out_before_the_upload_is_in(tmp_path):
         full(address, server, AT_WORK),
         connect(address) as client,
     ):
-        client.sendall(b"POST /api/v1/classifications HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\nhalf")
+        client.sendall(b"POST /api/v1/classifications HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\nhalf")
         answer = client.recv(65_536)
         # It sends nothing more, and is hung up on.
         with suppress(ConnectionResetError):
@@ -113,7 +113,7 @@ def test_probes_and_metrics_are_answered_while_uploads_hold_every_place_and_othe
     def trickle(address):
         while not stop.is_set():
             with connect(address) as client, suppress(OSError):
-                client.sendall(b"POST /check HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n")
+                client.sendall(b"POST /check HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n")
                 while client.send(b"x") and client.recv(65_536):
                     pass
 

@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 from urllib3 import encode_multipart_formdata
 
 from gateway import problems
-from gateway.api import MAX_PICTURES
 from gateway.app import create_app
+from gateway.classify import MAX_PICTURES
 from gateway.errors import BadIdempotencyKey, ModelServerUnavailable, Polyglot
 from gateway.idempotency import claim, read_key
 from gateway.predictor import Prediction

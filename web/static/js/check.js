@@ -2,14 +2,19 @@
 
 import { toFragment } from "./fragment.js";
 import { Picker } from "./picker.js";
+import { CropFailed } from "./reduction.js";
+import { enhanceResult } from "./result.js";
 import { NoConnection, upload } from "./upload.js";
 
+/** Boxes that may be ticked beside the consent. */
+const OPTIONS = ["map", "steadiness", "keep"];
+
 /**
- * Lets the form send its picture by script.
+ * Lets the form send its pictures by script.
  *
  * @param {HTMLFormElement} form
  * @param {(html: string) => void} showResult
- * @returns {{stop: () => void}} stop aborts an upload and forgets the picture
+ * @returns {{stop: () => void}} stop aborts an upload and forgets the pictures
  */
 export function enhanceCheck(form, showResult) {
   const input = form.querySelector("[data-input]");
@@ -39,7 +44,7 @@ export function enhanceCheck(form, showResult) {
     if (running) return;
     const problem = picker.problem ?? (consent.checked ? undefined : "no-consent");
     if (problem) {
-      showProblem(form.querySelector(`template[data-problem="${problem}"]`).content.cloneNode(true), problem);
+      showOwnProblem(problem);
       return;
     }
     await send();
@@ -49,17 +54,21 @@ export function enhanceCheck(form, showResult) {
   async function send() {
     running = new AbortController();
     const { signal } = running;
-    const body = new FormData();
-    body.append("consent", consent.value);
-    // Under a name of ours: the file's own may tell who the patient is.
-    body.append("file", picker.picture, "picture");
     clearProblem();
     input.hidden = true;
     busy.hidden = false;
     progress.value = 0;
-    status.textContent = status.dataset.uploading;
+    status.textContent = status.dataset.preparing;
     cancel.focus();
     try {
+      const pictures = await picker.prepare(signal);
+      if (pictures.reduce((sum, { size }) => sum + size, 0) > Number(form.dataset.maxBytes)) {
+        finish("");
+        showOwnProblem("upload-too-large");
+        return;
+      }
+      status.textContent = status.dataset.uploading;
+      const body = fill(pictures);
       const answer = await upload(form.action, body, {
         signal,
         onProgress: (share) => (progress.value = share),
@@ -72,17 +81,32 @@ export function enhanceCheck(form, showResult) {
       if (answer.ok) {
         picker.clear();
         showResult(answer.html);
+        enhanceResult(document.querySelector("[data-result]"));
       } else {
         showProblem(toFragment(answer.html));
       }
     } catch (error) {
       finish(signal.aborted ? status.dataset.cancelled : "");
       if (error instanceof NoConnection) {
-        showProblem(form.querySelector('template[data-problem="no-connection"]').content.cloneNode(true));
+        showOwnProblem("no-connection");
+      } else if (error instanceof CropFailed) {
+        showOwnProblem("broken-picture");
       } else if (!signal.aborted) {
         throw error;
       }
     }
+  }
+
+  function fill(pictures) {
+    const body = new FormData();
+    body.append("consent", consent.value);
+    for (const name of OPTIONS) {
+      const option = form.elements.namedItem(name);
+      if (option?.checked) body.append(name, option.value);
+    }
+    // Under a name of ours: the file's own may tell who the patient is.
+    for (const picture of pictures) body.append("file", picture, "picture");
+    return body;
   }
 
   function finish(text) {
@@ -93,9 +117,14 @@ export function enhanceCheck(form, showResult) {
     submit.focus();
   }
 
-  function showProblem(content, slug) {
-    clearProblem();
+  /** One that the page itself has the words for. */
+  function showOwnProblem(slug) {
+    showProblem(form.querySelector(`template[data-problem="${slug}"]`).content.cloneNode(true));
     if (slug === "no-consent") consent.setAttribute("aria-invalid", "true");
+  }
+
+  function showProblem(content) {
+    clearProblem();
     problems.append(content);
     problems.hidden = false;
     problems.focus();
