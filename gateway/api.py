@@ -1,13 +1,13 @@
 """The JSON API: one picture, or several at once. docs/openapi.yaml says what it takes and gives."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import FileStorage
 
-from gateway import auditing, fhir, idempotency, problems
+from gateway import auditing, charges, fhir, idempotency, problems
 from gateway.admission import Admission
 from gateway.classify import MAX_PICTURES, Classification, Classifier, Extras
 from gateway.errors import BadParameter, NoPicture, OverlayNotKept, PictureError, TooManyPictures
@@ -49,7 +49,7 @@ def blueprint(classifier: Classifier, admission: Admission, answers: Answers | N
 
         # Before the first look at the form, which reads the upload.
         with admission.place():
-            (upload,) = _uploads(1)
+            (upload,) = uploads_of_form(1)
 
             def work() -> str:
                 classification = classifier.classify(
@@ -67,7 +67,8 @@ def blueprint(classifier: Classifier, admission: Admission, answers: Answers | N
         shown = _map_parameter("grid")
         key = idempotency.read_key(request.headers.get(idempotency.HEADER), answers)
         with admission.place():
-            uploads = _uploads(MAX_PICTURES)
+            uploads = uploads_of_form(MAX_PICTURES)
+            charges.charge(len(uploads) - 1)
 
             def work() -> str:
                 files = (upload.read() for upload in uploads)
@@ -132,8 +133,8 @@ def _map_parameter(*taken: str) -> str:
     return values[0]
 
 
-def _uploads(at_most: int) -> list[FileStorage]:
-    """Of the form.
+def uploads_of_form(at_most: int) -> list[FileStorage]:
+    """The form's fields `file`.
 
     Raises:
         NoPicture: there is none.
@@ -148,7 +149,7 @@ def _uploads(at_most: int) -> list[FileStorage]:
 
 
 def _answer(
-    answers: Answers | None, key: str | None, form: tuple[str, str], uploads: Iterable[FileStorage], work: Callable[[], str]
+    answers: Answers | None, key: str | None, form: tuple[str, str], uploads: Sequence[FileStorage], work: Callable[[], str]
 ) -> Response:
     """What the work gives, or what it gave when the request came first."""
     is_kept = False
@@ -159,9 +160,22 @@ def _answer(
         body, is_kept = idempotency.once(answers, idempotency.claim(current().name, key, (request.path, *form), streams), work)
     response = Response(body + "\n", content_type=form[0])
     if is_kept:
+        _record_replay(body, form[0], uploads)
         response.headers[idempotency.REPLAYED_HEADER] = "true"
     response.cache_control.no_store = True
     return response
+
+
+def _record_replay(body: str, media_type: str, uploads: Sequence[FileStorage]) -> None:
+    """An outcome is shown once more: of each picture, under which id it was first answered; its record there has the rest."""
+    document = json.loads(body)
+    if "results" not in document:
+        first_id = fhir.read_id(document) if media_type == FHIR else document["id"]
+        auditing.write_replay(g.request_id, first_id, uploads[0])
+        return
+    for place, (result, upload) in enumerate(zip(document["results"], uploads, strict=True), 1):
+        first_id = result["id"] if "id" in result else result["instance"].removeprefix(problems.INSTANCES)
+        auditing.write_replay(f"{g.request_id}-{place}", first_id, upload)
 
 
 def _to_result(result: Classification | PictureError, place: int, shown: str, upload: FileStorage) -> dict[str, object]:

@@ -81,6 +81,17 @@ def describe_unusable(error: PictureError, picture_id: str, upload: FileStorage)
     return problem
 
 
+def write_replay(request_id: str, first_id: str, upload: FileStorage) -> None:
+    """Record that a kept outcome of a picture is shown once more.
+
+    Raises:
+        AuditUnavailable: it could not be recorded.
+    """
+    upload.stream.seek(0, io.SEEK_SET)
+    who = identity.current().name
+    write(Event(who, "replay", request_id, "done", reason=first_id, picture=upload.read() or None))
+
+
 def write(event: Event) -> None:
     """Record what the current request does.
 

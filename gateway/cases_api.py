@@ -8,14 +8,15 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, g, jsonify, request, url_for
 
+from gateway import idempotency
 from gateway.admission import Admission
-from gateway.api import to_document
+from gateway.api import to_document, uploads_of_form
 from gateway.audit.record import Action, Event
 from gateway.audit.trail import Audit
 from gateway.case_book import Asker, CaseBook
 from gateway.cases.record import MAX_PAGE, CaseStore, Cursor, Finding, KeptCase, Selection
 from gateway.classify import Classifier
-from gateway.errors import InvalidCaseRequest, NoPicture, NotPermitted
+from gateway.errors import BadIdempotencyKey, CaseNotFound, InvalidCaseRequest, NotPermitted
 from gateway.identity import current, requires
 from gateway.keeping import CaseKeeper
 
@@ -29,12 +30,15 @@ _FORMULA: Final = re.compile(r"[=+\-@\t\r\n|%]")
 """What makes a spreadsheet read a cell as a formula (OWASP, CSV injection)."""
 
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
+_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, audit: Audit) -> Blueprint:
     """Routes under /api/v1/cases."""
     cases = Blueprint("cases", __name__, url_prefix="/api/v1")
     keeper = CaseKeeper(store, audit)
+    cases.before_request(_take_no_keys)
+    cases.before_request(_find_only_ids)
     cases.after_request(_never_store)
 
     book = CaseBook(store, audit)
@@ -49,9 +53,7 @@ def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, au
         if "classify" not in current().permissions:
             raise NotPermitted(f"{current().name} may not classify")
         with admission.place():
-            upload = request.files.get("file")
-            if upload is None:
-                raise NoPicture("the form has no field `file` with a picture")
+            (upload,) = uploads_of_form(1)
             data = upload.read()
             classification = classifier.classify(data, g.request_id, current().name)
         case = keeper.keep(data, classification, current().name)
@@ -102,6 +104,19 @@ def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, au
         return response
 
     return cases
+
+
+def _take_no_keys() -> None:
+    """A key would promise that nothing is done twice; the answer that it needs kept would outlive an erased case."""
+    if request.method == "POST" and idempotency.HEADER in request.headers:
+        raise BadIdempotencyKey("requests about cases take no Idempotency-Key: their answers are not kept")
+
+
+def _find_only_ids() -> None:
+    """What is no id is not there, and the database need not be asked: PostgreSQL takes not every text."""
+    id_ = (request.view_args or {}).get("id")
+    if id_ is not None and not _ID.fullmatch(id_):
+        raise CaseNotFound("there is no case with this id")
 
 
 def _never_store(response: Response) -> Response:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, g, request
 from werkzeug.datastructures import FileStorage
 
-from gateway import auditing, prevalence
+from gateway import auditing, charges, prevalence
 from gateway.admission import Admission
 from gateway.cases.record import KeptCase
 from gateway.classify import MAX_PICTURES, ORIENTATIONS, Classification, Classifier, Extras
@@ -69,6 +69,7 @@ def blueprint(classifier: Classifier, admission: Admission, keeper: CaseKeeper |
         # Before the first look at the form, which reads the upload.
         with admission.place():
             uploads = _read_form()
+            charges.charge(len(uploads) - 1)
             # How many there are is not known before the form is read; from here on they count.
             with admission.place(admission.counted(len(uploads)) - 1):
                 answers = _classify(classifier, uploads)

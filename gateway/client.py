@@ -122,7 +122,7 @@ class Client:
         self._session = requests.Session()
         self._session.headers["Accept"] = "application/json, application/problem+json"
         if api_key:
-            self._session.headers["Authorization"] = f"Bearer {api_key}"
+            self._session.auth = _Bearer(api_key)
 
     def __enter__(self) -> "Client":
         """Itself."""
@@ -180,7 +180,8 @@ class Client:
                     return document
                 failure = told = Problem(document)
                 asked_s = _retry_after_s(response)
-                # Only what the gateway itself says will pass: it is overloaded, has no model, or the first try is at work.
+                # Only what the gateway itself says will pass: it is overloaded, has no model, the first try is at work, or we
+                # have asked too often. A wrong key (401) and a missing permission (403) stay as they are.
                 if not asked_s:
                     raise failure
             wait_s = max(asked_s, pause_s)
@@ -188,6 +189,17 @@ class Client:
                 raise failure
             time.sleep(wait_s)
             pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+
+
+class _Bearer(requests.auth.AuthBase):
+    """A plain header would lose to what a .netrc has for this host."""
+
+    def __init__(self, api_key: str) -> None:
+        self._api_key = api_key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._api_key}"
+        return request
 
 
 def _read_document(response: requests.Response) -> dict[str, Any]:

@@ -85,6 +85,12 @@ def to_bundle(classification: Classification) -> Resource:
     }
 
 
+def read_id(bundle: Resource) -> str:
+    """Of the request that a bundle of `to_bundle` answered."""
+    (identifier,) = bundle["entry"][0]["resource"]["identifier"]
+    return str(identifier["value"])
+
+
 def to_operation_outcome(problem: Problem, request_id: str) -> Resource:
     """A problem, with its slug as the code."""
     issue = {

@@ -47,6 +47,9 @@ from gateway.errors import (
 
 RETRY_AFTER_S: Final = 2
 
+INSTANCES: Final = "urn:dermserve:request:"
+"""Before the id of the request."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -128,7 +131,10 @@ _BY_STATUS: Final = {
     429: TOO_MANY_REQUESTS,
 }
 
-BY_SLUG: Final = {problem.slug: problem for problem in (*TABLE.values(), NOT_FOUND, METHOD_NOT_ALLOWED, BAD_REQUEST, INTERNAL)}
+BY_SLUG: Final = {
+    problem.slug: problem
+    for problem in (*TABLE.values(), NOT_FOUND, METHOD_NOT_ALLOWED, BAD_REQUEST, TOO_MANY_REQUESTS, INTERNAL)
+}
 """Every problem that there is, by the last part of its type."""
 
 Step = Literal["repeat", "correct", "permission", "report"]
@@ -173,7 +179,7 @@ def to_document(problem: Problem, request_id: str) -> dict[str, str | int]:
         "type": f"/problems/{problem.slug}",
         "title": problem.title,
         "status": problem.status,
-        "instance": f"urn:dermserve:request:{request_id}",
+        "instance": f"{INSTANCES}{request_id}",
     }
     if problem.detail:
         document["detail"] = problem.detail

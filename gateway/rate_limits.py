@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from flask_limiter import ApplicationLimit, HeaderNames, Limiter
 
-from gateway import authentication, identity, metrics
+from gateway import authentication, charges, identity, metrics
 from gateway.identity import STRANGER
 from gateway.settings import Settings
 
@@ -24,6 +24,9 @@ WRONG_KEYS: Final = "30 per minute"
 
 _IPV6_NETWORK_BITS: Final = 64
 _TOO_MANY: Final = 429
+_SCOPE: Final = "global"
+"""That of the library's application limits: what is counted in it counts together."""
+
 _PREFIX: Final = "dermserve:limits"
 _NAMES: Final = {
     HeaderNames.LIMIT: "RateLimit-Limit",
@@ -76,6 +79,9 @@ class RateLimits:
             header_name_mapping=_NAMES,
             key_prefix=_PREFIX,
         )
+        self._further = None
+        if settings.rate_limit:
+            self._further = self._limiter.shared_limit(settings.rate_limit, _SCOPE, key_func=_asker, cost=_further_pictures)
 
     def init_app(self, app: Flask) -> None:
         """Count each request. After `identity.init_app`, before `identity.close`; nothing of an upload is read."""
@@ -86,6 +92,15 @@ class RateLimits:
         # What is registered first runs last: after the library has added its headers.
         app.after_request(_tell_in_seconds)
         self._limiter.init_app(app)
+        if self._further:
+            charges.init_app(app, self._count)
+
+    def _count(self, pictures: int) -> None:
+        """As much again under the limit that the request was counted in; all of it or nothing."""
+        g.further_pictures = pictures
+        if self._further:
+            with self._further:
+                pass
 
 
 def _tell_in_seconds(response: Response) -> Response:
@@ -104,6 +119,10 @@ def _tell_in_seconds(response: Response) -> Response:
 def _asker() -> str:
     who = identity.current()
     return f"classify:{_address() if who is identity.ANYBODY else who.name}"
+
+
+def _further_pictures() -> int:
+    return int(g.further_pictures)
 
 
 def _address() -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 Action = Literal[
     "classify",
+    "replay",
     "keep_case",
     "read_cases",
     "write_finding",
@@ -38,7 +39,7 @@ class Event:
         action: what they did, or tried.
         request_id: of the request, as in its log line.
         outcome: a label, a problem's slug, or `done`.
-        reason: of the label `none`.
+        reason: of the label `none`; of a replay the id under which the picture was answered first.
         picture: bytes of the upload, of which only their SHA-256 is written, or that digest itself.
         model_version: that answered.
         cases: every case that was shown or changed.

@@ -14,7 +14,7 @@ LABELS: Final[tuple[Label, ...]] = get_args(Label)
 HISTOLOGIES: Final[tuple[Histology, ...]] = get_args(Histology)
 
 MAX_PAGE: Final = 100
-_CURSOR: Final = re.compile(r"(\d{1,14})\.([0-9a-f]{32})")
+_CURSOR: Final = re.compile(r"([0-9]{1,14})\.([0-9a-f]{32})")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

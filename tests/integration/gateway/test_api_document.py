@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests import processes
+from tests import doors, processes
 from tests.pictures import encode, paint, textured
 from tests.processes import ROOT
 
@@ -14,14 +14,16 @@ TEXT = (ROOT / "docs" / "api.md").read_text()
 COMMANDS = re.findall(r"```sh\n# answers (\d+)\n(curl .+)\n```", TEXT)
 PROGRAMS = re.findall(r"```python\n(.+?)```", TEXT, re.DOTALL)
 WRITTEN_FOR = "http://127.0.0.1:8000"
+KEY = doors.header()["Authorization"]
 
 
 @pytest.fixture(scope="module")
 def address(tiny_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gateway")
+    keys = {"GATEWAY_IDENTITY": "keys", "GATEWAY_API_KEYS_FILE": str(doors.write_keys(folder / "keys.json", portal="classify"))}
     with (
         processes.redis_server(folder) as (_, port),
-        processes.gateway(tiny_server[0], folder, GATEWAY_REDIS_URL=f"redis://127.0.0.1:{port}/0") as (_, address),
+        processes.gateway(tiny_server[0], folder, GATEWAY_REDIS_URL=f"redis://127.0.0.1:{port}/0", **keys) as (_, address),
     ):
         yield address
 
@@ -41,7 +43,8 @@ def test_every_block_is_one_that_is_run():
 
 @pytest.mark.parametrize(("status", "command"), COMMANDS)
 def test_a_command_answers_what_stands_over_it(address, folder, status, command):
-    words = [*shlex.split(command.replace(WRITTEN_FOR, address)), "--silent", "--show-error", "--write-out", "\\n%{http_code}"]
+    filled = command.replace(WRITTEN_FOR, address).replace("$AUTH", f"Authorization: {KEY}")
+    words = [*shlex.split(filled), "--silent", "--show-error", "--write-out", "\\n%{http_code}"]
 
     run = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
 
@@ -49,7 +52,7 @@ def test_a_command_answers_what_stands_over_it(address, folder, status, command)
 
 
 def test_the_program_runs(address, capsys):
-    exec(PROGRAMS[0].replace(WRITTEN_FOR, address), {"picture": paint("malignant")})  # noqa: S102  (our own document)
+    exec(PROGRAMS[0].replace(WRITTEN_FOR, address), {"picture": paint("malignant"), "api_key": KEY.removeprefix("Bearer ")})  # noqa: S102  (our own document)
 
     label, first, second, problem = capsys.readouterr().out.splitlines()
     assert label.startswith("malignant 0.7")

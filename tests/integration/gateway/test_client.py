@@ -10,7 +10,7 @@ import yaml
 
 from gateway import client as models
 from gateway.client import MAX_PICTURES, Classification, Client, NotReachable, Problem
-from tests import paced_server, processes
+from tests import doors, paced_server, processes
 from tests.pictures import paint
 from tests.processes import ROOT
 
@@ -108,6 +108,54 @@ def test_an_answer_that_got_lost_is_asked_for_again_under_the_same_key(tmp_path)
             server.go.set()
             assert pending.result().label == "benign"
         assert server.pictures == 1
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny_server, tmp_path_factory):
+    """Address of a gateway that asks for keys and takes one picture in three seconds of each."""
+    folder = tmp_path_factory.mktemp("guarded")
+    keys = doors.write_keys(folder / "keys.json", portal="classify", other="classify", prometheus="read_metrics")
+    settings = {"GATEWAY_IDENTITY": "keys", "GATEWAY_API_KEYS_FILE": str(keys), "GATEWAY_RATE_LIMIT": "1 per 3 second"}
+    with processes.gateway(tiny_server[0], folder, GATEWAY_WORKERS="1", **settings) as (_, address):
+        yield address
+
+
+def key(name, secret=doors.SECRET):
+    return doors.header(name, secret)["Authorization"].removeprefix("Bearer ")
+
+
+@pytest.mark.parametrize(
+    ("api_key", "status", "slug"),
+    [
+        ("", 401, "not-signed-in"),
+        (key("portal", "x"), 401, "not-signed-in"),
+        (key("prometheus"), 403, "not-permitted"),
+    ],
+    ids=["none", "wrong", "other permission"],
+)
+def test_a_key_that_does_not_open_is_told_at_once(guarded, api_key, status, slug):
+    begun = time.monotonic()
+    with Client(guarded, api_key) as opened, pytest.raises(Problem) as caught:
+        opened.classify(paint())
+
+    assert (caught.value.status, caught.value.slug) == (status, slug)
+    assert api_key not in str(caught.value) or not api_key
+    assert time.monotonic() - begun < 2
+
+
+def test_asked_too_often_it_waits_as_long_as_it_is_told_if_its_deadline_lets_it(guarded, tmp_path, monkeypatch):
+    # What somebody has for this host in their .netrc is not what opens it.
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with Client(guarded, key("portal")) as patient, Client(guarded, key("portal"), deadline_s=0.4) as hasty:
+        assert patient.classify(paint("malignant")).label == "malignant"
+        with pytest.raises(Problem, match="429 too-many-requests"):
+            hasty.classify(paint())
+        begun = time.monotonic()
+        assert patient.classify(paint("malignant")).label == "malignant"
+        assert time.monotonic() - begun > 0.5
+    with Client(guarded, key("other")) as somebody_else:
+        assert somebody_else.classify(paint("malignant")).label == "malignant"
 
 
 @pytest.mark.parametrize(

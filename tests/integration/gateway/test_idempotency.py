@@ -1,5 +1,6 @@
 """One answer for one key: two gateways that share a real Redis, before a model server that a test can hold up."""
 
+import json
 import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -38,9 +39,15 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def addresses(store, server, tmp_path_factory):
+def record(tmp_path_factory):
+    """The audit record that both gateways write."""
+    return tmp_path_factory.mktemp("audit") / "audit.jsonl"
+
+
+@pytest.fixture(scope="module")
+def addresses(store, server, record, tmp_path_factory):
     """Of two gateways, so that it is certain that another process answers; each with two workers."""
-    settings = {"GATEWAY_REDIS_URL": f"redis://127.0.0.1:{store}/0", "GATEWAY_WORKERS": "2"}
+    settings = {"GATEWAY_REDIS_URL": f"redis://127.0.0.1:{store}/0", "GATEWAY_WORKERS": "2", "GATEWAY_AUDIT_FILE": str(record)}
     with (
         processes.gateway(server.port, tmp_path_factory.mktemp("first"), **settings) as (_, first),
         processes.gateway(server.port, tmp_path_factory.mktemp("second"), **settings) as (_, second),
@@ -66,7 +73,7 @@ def is_replayed(response):
     return response.headers.get("Idempotency-Replayed") == "true"
 
 
-def test_the_same_request_gets_the_same_answer_from_every_process(addresses, server):
+def test_the_same_request_gets_the_same_answer_from_every_process(addresses, server, record):
     key, before = new_key(), server.pictures
 
     answers = [send(addresses[turn % 2], key) for turn in range(8)]
@@ -78,6 +85,10 @@ def test_the_same_request_gets_the_same_answer_from_every_process(addresses, ser
     assert len({answer.headers["X-Request-ID"] for answer in answers}) == 8
     assert {answer.headers["Cache-Control"] for answer in answers} == {"no-store"}
     assert server.pictures == before + 1
+    lines = [json.loads(line) for line in record.read_text().splitlines()]
+    seen = {line["request"]: (line["action"], line["reason"]) for line in lines}
+    first, *again = (answer.headers["X-Request-ID"] for answer in answers)
+    assert [seen[first], *(seen[name] for name in again)] == [("classify", None)] + [("replay", first)] * 7
 
 
 def test_without_a_key_every_request_is_classified(addresses, server):

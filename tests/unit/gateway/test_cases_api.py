@@ -487,3 +487,58 @@ def test_a_finding_that_is_none_is_told(caller, body):
     answer = caller.post(f"/api/v1/cases/{kept_id}/findings", data=body, content_type="application/json")
 
     assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("id", ["x", "F" * 32, "0" * 31, "%00" + "0" * 31, "0" * 33, "%F0%9F%A6%A0"])
+def test_what_is_no_id_is_not_there_and_the_store_is_not_asked(audit, id):
+    caller = create_app(Settings(), FixedPredictor(), audit=audit, case_store=DeadStore()).test_client()
+
+    answers = [
+        caller.get(f"/api/v1/cases/{id}"),
+        caller.delete(f"/api/v1/cases/{id}"),
+        caller.post(f"/api/v1/cases/{id}/findings", json={"agrees": True}),
+    ]
+
+    assert [answer.get_json(force=True)["type"] for answer in answers] == ["/problems/case-not-found"] * 3
+
+
+class DeadStore(MemoryStore):
+    """Does not answer."""
+
+    def find(self, id):
+        raise CasesUnavailable
+
+    add_finding = erase = find
+
+
+@pytest.mark.parametrize("query", ["limit=\u0663", "model_version=\u0663", f"cursor=\u0663.{'0' * 32}"])
+def test_digits_are_those_of_the_document(caller, query):
+    assert caller.get(f"/api/v1/cases?{query}").status_code == 422
+
+
+def test_a_finding_that_is_nested_without_end_is_none(caller):
+    case = keep(caller)
+
+    answer = caller.post(f"/api/v1/cases/{case['id']}/findings", data="[" * 100_000, content_type="application/json")
+
+    assert (answer.status_code, answer.get_json(force=True)["type"]) == (422, "/problems/invalid-case-request")
+
+
+def test_a_case_has_one_picture(caller, store):
+    answer = caller.post("/api/v1/cases", data=MultiDict([("file", (io.BytesIO(paint()), "x")) for _ in range(2)]))
+
+    assert (answer.status_code, answer.get_json(force=True)["type"]) == (422, "/problems/too-many-pictures")
+    assert not store.cases
+
+
+def test_an_idempotency_key_is_refused_and_never_ignored(caller, store):
+    case, key = keep(caller), {"Idempotency-Key": "8e03978e-40d5-43dd"}
+
+    answers = [
+        post(caller, paint(), "/api/v1/cases", headers=key),
+        caller.post(f"/api/v1/cases/{case['id']}/findings", json={"agrees": True}, headers=key),
+    ]
+
+    assert [answer.get_json(force=True)["type"] for answer in answers] == ["/problems/bad-idempotency-key"] * 2
+    assert not store.cases.pop(case["id"]).findings
+    assert not store.cases

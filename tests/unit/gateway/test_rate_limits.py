@@ -1,7 +1,10 @@
+import io
+
 import pytest
 
 from tests.doors import header, make_app, sign_in
 from tests.pictures import paint
+from tests.unit.gateway.test_api import BATCH, ByColour, send
 from tests.unit.gateway.test_app import FixedPredictor, post
 from tests.unit.gateway.test_identity import UnreadBody
 
@@ -95,3 +98,43 @@ def test_a_network_of_ipv6_is_one_address(tmp_path, addresses, expected):
     assert post(caller, paint(), **first).status_code == 200
 
     assert {post(caller, paint(), **second).status_code} == expected
+
+
+def test_a_batch_counts_as_many_as_it_has_pictures_all_of_them_or_the_request_alone(tmp_path):
+    caller = make_app(tmp_path, ByColour(), "keys", rate_limit="8 per hour").test_client()
+
+    def left(*pictures, path=BATCH):
+        answer = send(caller, path, *pictures, **header())
+        return answer.status_code, answer.headers["RateLimit-Remaining"]
+
+    assert left(*[paint()] * 3) == (200, "5")
+    assert left(paint(), path="/api/v1/classifications") == (200, "4")
+    assert left(paint(), b"text") == (200, "2")
+    # Three more are not left after the first one of these: it alone is counted.
+    assert left(*[paint()] * 4) == (429, "1")
+    assert left(paint()) == (200, "0")
+    assert left(paint()) == (429, "0")
+
+
+def test_a_batch_that_is_more_than_the_limit_asks_no_model_and_is_told_when_to_come_back(tmp_path):
+    predictor = ByColour()
+    caller = make_app(tmp_path, predictor, "keys", rate_limit="2 per minute").test_client()
+
+    refused = send(caller, BATCH, *[paint()] * 3, **header())
+
+    assert (refused.status_code, refused.get_json(force=True)["type"]) == (429, "/problems/too-many-requests")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert predictor.calls == []
+
+
+def test_batches_are_free_where_nobody_is_limited(tmp_path):
+    caller = make_app(tmp_path, ByColour(), "keys").test_client()
+
+    assert {send(caller, BATCH, *[paint()] * 16, **header()).status_code for _ in range(5)} == {200}
+
+
+def test_several_pictures_of_the_form_count_as_many(tmp_path):
+    person = sign_in(make_app(tmp_path, ByColour(), "oidc", rate_limit="4 per hour"))
+    form = {"consent": "yes", "file": [(io.BytesIO(paint()), "x") for _ in range(3)]}
+
+    assert person.post("/check", data=form).headers["RateLimit-Remaining"] == "1"
