@@ -24,4 +24,5 @@ ensure_chromium
 # Real ones for the tests of rate limits and of the case record; each test starts its own.
 command -v redis-server >/dev/null || install_packages redis-server
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || install_packages postgresql
-exec "$VENV_TEST/bin/python" -m pytest </dev/null
+# Two files at a time: the tests wait for processes more than they compute. Fixtures of a file stay in one process.
+exec "$VENV_TEST/bin/python" -m pytest --numprocesses=2 --dist=loadfile </dev/null
