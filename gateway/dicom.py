@@ -6,6 +6,7 @@ ever decoded; and no exception, warning or log line of pydicom, which quote valu
 
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +14,17 @@ from typing import Final, TypeVar
 
 import numpy as np
 from PIL import Image
-from pydicom.encaps import generate_frames
-from pydicom.filereader import read_dataset
 
 from gateway import bombs
 from gateway.errors import BrokenPicture, NotAPicture, Polyglot
+
+# pydicom loads requests where it is installed, to download examples that nobody asks for: 6 MB of each process.
+_requests = sys.modules.setdefault("requests", None)  # type: ignore[arg-type]
+from pydicom.encaps import generate_frames  # noqa: E402
+from pydicom.filereader import read_dataset  # noqa: E402
+
+if _requests is None:
+    del sys.modules["requests"]
 
 # Once for the process: the filters inside `warnings.catch_warnings` are not those of one thread.
 warnings.filterwarnings("ignore", module=r"pydicom|gateway\.dicom")

@@ -121,6 +121,8 @@ STATES = {
     "uncertain": State("Uncertain", result("uncertain")),
     "out-of-scope": State("Outside what the model can assess", result("out_of_scope")),
     "check": State("The check as a page", page_at("/check")),
+    "services": State("Our services", page_at("/services")),
+    "help": State("Help and limits", page_at("/help")),
     "model": State("About the model", page_at("/model")),
     "sign-in": State("Sign in", sign_in, asks_who=True),
 }
