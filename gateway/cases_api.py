@@ -43,8 +43,8 @@ def blueprint(store: CaseStore, classifier: Classifier, admission: Admission, au
 
     book = CaseBook(store, audit)
 
-    def record(action: Action, *ids: str, **facts: Any) -> None:
-        audit.write(Event(current().name, action, g.request_id, facts.pop("outcome", "done"), cases=ids, **facts))
+    def record(action: Action, *ids: str) -> None:
+        audit.write(Event(current().name, action, g.request_id, "done", cases=ids))
 
     @cases.post("/cases")
     @requires("write_cases")

@@ -11,9 +11,10 @@ from werkzeug.datastructures import FileStorage
 
 from gateway import auditing, charges, prevalence
 from gateway.admission import Admission
+from gateway.api import uploads_of_form
 from gateway.cases.record import KeptCase
 from gateway.classify import MAX_PICTURES, ORIENTATIONS, Classification, Classifier, Extras
-from gateway.errors import CaseError, NoConsent, NoPicture, PictureError, TooManyPictures
+from gateway.errors import CaseError, NoConsent, PictureError
 from gateway.identity import current, requires
 from gateway.keeping import CaseKeeper
 from gateway.portal import render_page
@@ -94,14 +95,9 @@ def _read_form() -> list[FileStorage]:
         NoPicture: there is none.
         TooManyPictures: there are more than one call takes.
     """
-    uploads = request.files.getlist("file")
     if not request.form.get("consent"):
         raise NoConsent("the form was sent without consent")
-    if not uploads:
-        raise NoPicture("the form has no field `file` with a picture")
-    if len(uploads) > MAX_PICTURES:
-        raise TooManyPictures(f"the form has {len(uploads)} pictures, this address takes {MAX_PICTURES}")
-    return uploads
+    return uploads_of_form(MAX_PICTURES)
 
 
 def _classify(classifier: Classifier, uploads: list[FileStorage]) -> list[Answer]:

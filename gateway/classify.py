@@ -161,7 +161,11 @@ class Classifier:
         """
         turns = self._admission.counted(count * extras.orientations)
         with deadline.within(self._budget_s), self._admission.work(turns):
-            read = [self._read_if_usable(data, extras) for data in uploads]
+            read: list[_Read | PictureError] = []
+            digests: list[str] = []
+            for data in uploads:
+                read.append(self._read_if_usable(data, extras))
+                digests.append(digest(data))
             usable = [entry for entry in read if isinstance(entry, _Read)]
             if not usable:
                 return [entry for entry in read if isinstance(entry, PictureError)]
@@ -173,9 +177,9 @@ class Classifier:
                 self._conclude(f"{request_id}-{place}", next(answers), entry) if isinstance(entry, _Read) else entry
                 for place, entry in enumerate(read, 1)
             ]
-        for entry, result in zip(read, results, strict=True):
-            if isinstance(entry, _Read) and isinstance(result, Classification):
-                self._settle(entry.sha256, who, result)
+        for sha256, result in zip(digests, results, strict=True):
+            if isinstance(result, Classification):
+                self._settle(sha256, who, result)
         return results
 
     def _read_if_usable(self, data: bytes, extras: Extras) -> "_Read | PictureError":
@@ -191,7 +195,6 @@ class Classifier:
             return _Read(
                 image=images.model_input(picture),
                 warnings=picture.warnings,
-                sha256=digest(data),
                 background=reduce(picture.rgb) if extras.overlay else None,
                 thumbnail=images.thumbnail(picture) if extras.thumbnail else None,
             )
@@ -259,14 +262,12 @@ class _Read:
     Attributes:
         image: the model's input.
         warnings: what makes its classification less sure.
-        sha256: of the file.
         background: of the activation map, when it is going to be drawn.
         thumbnail: as in `Classification`.
     """
 
     image: npt.NDArray[np.uint8]
     warnings: tuple[images.Warning, ...]
-    sha256: str
     background: Image.Image | None
     thumbnail: bytes | None
 
