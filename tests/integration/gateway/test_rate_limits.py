@@ -10,6 +10,7 @@ import requests
 from tests import doors, processes
 
 LIMIT = 5
+CALLERS = 4
 PASSWORD = "of-the-tests"  # noqa: S105
 
 
@@ -39,7 +40,7 @@ def ask(address, count):
     def once(_):
         return requests.post(f"{address}/api/v1/classifications", headers=doors.header(), timeout=30)
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(CALLERS) as pool:
         return sorted(answer.status_code for answer in pool.map(once, range(count)))
 
 
@@ -69,10 +70,11 @@ def test_workers_count_together_and_each_for_itself_when_the_store_is_lost(tiny_
 
         statuses = ask(address, 20)
 
-        # Two workers, each with a limit of its own from here on.
+        # Two workers, each with a limit of its own from here on. What was on its way when they noticed passes uncounted: in
+        # each, the library counts again only for the first request that fails.
         assert set(statuses) == {400, 429}
-        assert LIMIT <= statuses.count(400) <= 2 * LIMIT
-        assert 1 <= read_metric(address, "rate_limit_fallbacks_total") <= 2
+        assert LIMIT <= statuses.count(400) < 2 * LIMIT + CALLERS
+        assert 1 <= read_metric(address, "rate_limit_fallbacks_total") <= CALLERS
         assert "each process counts for itself" in program.output
         assert requests.get(f"{address}/health/ready", timeout=30).ok
 
