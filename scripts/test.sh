@@ -21,6 +21,8 @@ command -v promtool >/dev/null || install_packages prometheus
 VENV_TEST=$(dirname "$(dirname "$(python_of test)")")
 export VENV_TEST
 ensure_chromium
+ensure_kubectl
+ensure_environment checkov
 # Real ones for the tests of rate limits and of the case record; each test starts its own.
 command -v redis-server >/dev/null || install_packages redis-server
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || install_packages postgresql
