@@ -36,12 +36,15 @@ bench-audit: ## measure what a record of the audit costs on this disk
 prove-rollout: ## drive traffic through a whole roll-out on two replicas; count what is lost
 	@scripts/prove_rollout.sh
 
-.PHONY: lighthouse screenshots black-box
+.PHONY: lighthouse screenshots reduction black-box
 lighthouse: ## measure the portal's pages with Lighthouse; fail where a score is too low
 	@scripts/lighthouse.sh
 
 screenshots: ## take pictures of the portal's main states into docs/screenshots
 	@scripts/screenshots.sh
+
+reduction: ## measure what the browser's reduction of photographs does to the answers
+	@scripts/reduction.sh
 
 black-box: ## perform the black-box table in a browser and write docs/black-box.md
 	@scripts/black_box.sh

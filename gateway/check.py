@@ -2,14 +2,16 @@
 
 import base64
 import datetime
+import importlib
 import io
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g, render_template, request
+from flask_babel import get_locale
 from werkzeug.datastructures import FileStorage
 
-from gateway import auditing, charges, prevalence
+from gateway import auditing, charges, logs, prevalence
 from gateway.admission import Admission
 from gateway.api import uploads_of_form
 from gateway.cases.record import KeptCase
@@ -21,6 +23,8 @@ from gateway.portal import render_page
 
 MAX_TURNED: Final = MAX_PICTURES // ORIENTATIONS
 """Pictures whose steadiness is looked at in one call; all their orientations together are as many as a batch may have."""
+
+_PDF_WITH_PICTURES: Final = "pdf_picture"
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,14 @@ def blueprint(classifier: Classifier, admission: Admission, keeper: CaseKeeper |
                 answers = _classify(classifier, uploads)
                 if "keep" in request.form and may_keep():
                     answers = [_keep(keeper, answer, upload) for answer, upload in zip(answers, uploads, strict=True)]
-        context = {"asked": request.form, "now": datetime.datetime.now(datetime.UTC)}
+        context: dict[str, Any] = {"asked": request.form, "now": datetime.datetime.now(datetime.UTC)}
+        context |= {"answers": answers} if len(answers) > 1 else {"answer": answers[0]}
         if classified := [answer.classification for answer in answers if answer.classification]:
             # The page's footer says which version has answered.
             context["classification"] = classified[0]
-        if len(answers) > 1:
-            return render_page("results", 200, answers=answers, **context)
-        return render_page("result", 200, answer=answers[0], **context)
+        if request.form.keys() & {"pdf", _PDF_WITH_PICTURES}:
+            context["pdf"] = _render_pdf(context)
+        return render_page("results" if len(answers) > 1 else "result", 200, **context)
 
     return check
 
@@ -108,7 +113,7 @@ def _classify(classifier: Classifier, uploads: list[FileStorage]) -> list[Answer
     """
     extras = Extras(
         overlay="map" in request.form,
-        thumbnail=len(uploads) > 1,
+        thumbnail=len(uploads) > 1 or _PDF_WITH_PICTURES in request.form,
         steadiness="steadiness" in request.form and len(uploads) <= MAX_TURNED,
     )
     if len(uploads) == 1:
@@ -134,3 +139,14 @@ def _keep(keeper: CaseKeeper | None, answer: Answer, upload: FileStorage) -> Ans
     except CaseError:
         return Answer(answer.place, answer.classification, has_keeping_failed=True)
     return Answer(answer.place, answer.classification, case=case)
+
+
+def _render_pdf(context: dict[str, Any]) -> bytes:
+    """What the page says, to take along: of this answer, for nothing is kept that another request could make it of."""
+    # ReportLab takes 11 MB of a worker: it is loaded with the first PDF that somebody asks for.
+    result_pdf = importlib.import_module("gateway.result_pdf")
+    case_code = logs.case_code(g.request_id)
+    paper = "pictures" if _PDF_WITH_PICTURES in request.form else "words"
+    html = render_template("result_pdf.html", paper=paper, case_code=case_code, **context)
+    pdf: bytes = result_pdf.render(html, str(get_locale()))
+    return pdf

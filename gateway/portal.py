@@ -47,24 +47,26 @@ class LiveModel:
 
     A page that needs no model must not wait for the model server each time, nor fail with it.
 
-    Attributes:
-        metadata: None when the model server gave none.
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        self.metadata: ModelMetadata | None = None
+        self._metadata: ModelMetadata | None = None
         self._predictor = predictor
         self._asked_s = float("-inf")
         self._asking = threading.Lock()
 
-    def refresh(self) -> None:
-        """Ask again when it is time. While one thread asks, the others go on with what is known."""
-        if time.monotonic() - self._asked_s < _LIVE_MODEL_AGE_S or not self._asking.acquire(blocking=False):
-            return
+    @property
+    def metadata(self) -> "ModelMetadata | None":
+        """None when the model server gave none. One thread asks again when it is time, the others go on with what is known."""
+        if time.monotonic() - self._asked_s >= _LIVE_MODEL_AGE_S and self._asking.acquire(blocking=False):
+            self._ask()
+        return self._metadata
+
+    def _ask(self) -> None:
         try:
-            self.metadata = self._predictor.live_metadata(_LIVE_MODEL_TIMEOUT_S)
+            self._metadata = self._predictor.live_metadata(_LIVE_MODEL_TIMEOUT_S)
         except PredictionError:
-            self.metadata = None
+            self._metadata = None
         finally:
             self._asked_s = time.monotonic()
             self._asking.release()
@@ -111,14 +113,12 @@ def blueprint(predictor: Predictor, settings: Settings) -> Blueprint:
     @public
     def home() -> str:
         """What it is for, whom it is for, what it is not."""
-        live.refresh()
         return render_template("home.html")
 
     @portal.get("/check")
     @requires("classify")
     def check() -> str:
         """The form, for a browser with or without scripts."""
-        live.refresh()
         return render_template("check.html")
 
     @portal.get("/model")
@@ -127,33 +127,30 @@ def blueprint(predictor: Predictor, settings: Settings) -> Blueprint:
         """Everything that is known of the version that answers now."""
         return render_template("model.html", metadata=predictor.live_metadata(_MODEL_PAGE_TIMEOUT_S))
 
-    _add_texts(portal, live)
+    _add_texts(portal)
     portal.add_url_rule("/language", "language", _choose_language, methods=["POST"])
     return portal
 
 
-def _add_texts(portal: Blueprint, live: LiveModel) -> None:
+def _add_texts(portal: Blueprint) -> None:
     """The pages that are there to be read."""
 
     @portal.get("/services")
     @public
     def services() -> str:
         """What it does and does not, how often it is right, and where it ends."""
-        live.refresh()
         return render_template("services.html")
 
     @portal.get("/privacy")
     @public
     def privacy() -> str:
         """What is kept and what is not."""
-        live.refresh()
         return render_template("privacy.html")
 
     @portal.get("/help")
     @public
     def guide() -> str:
         """A good picture, what each answer means, and what to do then."""
-        live.refresh()
         return render_template("help.html")
 
 

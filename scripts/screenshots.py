@@ -30,8 +30,8 @@ DARK = ("home", "malignant")
 COLOURS = {"malignant": (190, 110, 95), "benign": (78, 58, 46), "uncertain": (102, 74, 62), "out_of_scope": (60, 110, 200)}
 """Mean colours: by them the tiny model decides."""
 
-MAX_HEIGHT = 4000
-CASE_CODE = re.compile(r"^[0-9a-f]{8}$")
+MAX_HEIGHT = 6000
+CASE_CODE = re.compile(r"^[0-9a-f]{8}(-\d+)?$")
 ALBUM_WIDTHS = {"desktop": 480, "phone": 180}
 
 
@@ -75,13 +75,6 @@ def page_at(path: str) -> Callable[[Visitor], None]:
     return show
 
 
-def sign_in(visitor: Visitor) -> None:
-    """Where people sign in, after another page: by then the footer knows the model."""
-    visitor.page.goto("/model")
-    visitor.page.goto("/")
-    visitor.page.goto("/sign-in")
-
-
 def form(visitor: Visitor) -> Locator:
     """The dialog with a picture chosen."""
     visitor.open_dialog()
@@ -112,6 +105,17 @@ def result(outcome: str) -> Callable[[Visitor], Locator]:
     return show
 
 
+def several(visitor: Visitor) -> Locator:
+    """Three pictures at once, one of which is none."""
+    visitor.open_dialog()
+    notes = {"name": "notes.txt", "mimeType": "image/png", "buffer": b"text"}
+    visitor.file.set_input_files([lesion("malignant"), notes, lesion("benign")])
+    visitor.consent.check()
+    visitor.button("check").click()
+    expect(visitor.page.get_by_role("article")).to_have_count(2)
+    return visitor.result
+
+
 STATES = {
     "home": State("Home page", page_at("/")),
     "form": State("The check, a picture chosen", form),
@@ -120,11 +124,12 @@ STATES = {
     "benign": State("Benign", result("benign")),
     "uncertain": State("Uncertain", result("uncertain")),
     "out-of-scope": State("Outside what the model can assess", result("out_of_scope")),
+    "several": State("Several pictures at once", several),
     "check": State("The check as a page", page_at("/check")),
     "services": State("Our services", page_at("/services")),
     "help": State("Help and limits", page_at("/help")),
     "model": State("About the model", page_at("/model")),
-    "sign-in": State("Sign in", sign_in, asks_who=True),
+    "sign-in": State("Sign in", page_at("/sign-in"), asks_who=True),
 }
 
 

@@ -126,7 +126,7 @@ def test_the_whole_check_works_with_the_keyboard(visit):
     for name in ("Potong", "Hapus"):
         page.keyboard.press("Tab")
         expect(page.get_by_role("button", name=name)).to_be_focused()
-    for name in ("Tunjukkan tempat yang dilihat model", "Periksa seberapa tetap"):
+    for name in ("Tunjukkan tempat yang dilihat model", "Periksa seberapa tetap", "tanpa gambar", "dengan gambar"):
         page.keyboard.press("Tab")
         expect(page.get_by_role("checkbox", name=name)).to_be_focused()
     page.keyboard.press("Tab")

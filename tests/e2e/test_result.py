@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import Error, expect
+from pypdf import PdfReader
 
 from tests import processes
 from tests.e2e.test_pages import violations
@@ -76,6 +77,24 @@ def test_the_case_code_is_copied(visit):
 
     expect(visitor.result.get_by_role("button", name="Copied")).to_be_visible()
     assert visitor.page.evaluate("navigator.clipboard.readText()") == code
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_result_is_saved_as_a_pdf(visit, scripts):
+    visitor = visit("en", java_script_enabled=scripts)
+    visitor.page.goto("/check")
+    visitor.fill(**picture_file("malignant"))
+    visitor.page.get_by_role("checkbox", name="Make a PDF of the result, without the picture").check()
+    visitor.button("check").click()
+    code = visitor.page.get_by_role("article").get_by_text(re.compile(r"^[0-9a-f]{8}$")).inner_text()
+
+    with visitor.page.expect_download() as saving:
+        visitor.page.get_by_role("link", name="Save the PDF").click()
+
+    assert saving.value.suggested_filename == f"dermserve-{code}.pdf"
+    text = PdfReader(saving.value.path()).pages[0].extract_text()
+    assert visitor.words["malignant"] in text
+    assert code in text
 
 
 def test_on_paper_there_are_no_controls(visit):

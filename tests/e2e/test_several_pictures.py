@@ -77,9 +77,11 @@ def test_several_pictures_get_a_result_each(visit, language):
     assert "Budi" not in visitor.page.content()
 
 
-def test_several_results_fit_a_screen_of_320_pixels(visit):
-    visitor = visit(viewport={"width": 320, "height": 640})
+@pytest.mark.parametrize(("width", "text"), [(320, "100%"), (640, "200%")])
+def test_several_results_fit_a_small_screen_and_text_of_twice_the_size(visit, width, text):
+    visitor = visit(viewport={"width": width, "height": 640})
     visitor.open_dialog()
+    visitor.page.evaluate("size => document.documentElement.style.setProperty('font-size', size)", text)
     visitor.file.set_input_files(three())
     visitor.page.get_by_role("button", name="Potong").first.click()
     expect(visitor.page.get_by_role("button", name="Selesai")).to_be_visible()
@@ -93,6 +95,25 @@ def test_several_results_fit_a_screen_of_320_pixels(visit):
     expect(visitor.page.get_by_role("article")).to_have_count(3)
     width, room = visitor.page.get_by_role("dialog").evaluate(measure)
     assert width == room
+
+
+def test_colours_of_the_reader_keep_the_square_and_the_results_apart(visit):
+    visitor = visit(forced_colors="active")
+    visitor.open_dialog()
+    visitor.file.set_input_files(three())
+    visitor.page.get_by_role("button", name="Potong").first.click()
+    frame = visitor.page.locator("[data-frame]").first
+    colours = frame.evaluate("frame => [getComputedStyle(frame).borderTopColor, getComputedStyle(frame).outlineColor]")
+    assert colours[0] != colours[1]
+    visitor.consent.check()
+
+    visitor.button("check").click()
+
+    entry = visitor.page.get_by_role("dialog").get_by_role("listitem").first
+    edge = entry.evaluate("item => [getComputedStyle(item).borderLeftColor, getComputedStyle(document.body).backgroundColor]")
+    assert edge[0] != edge[1]
+    # Words carry it, whatever the colours are.
+    expect(entry).to_contain_text(visitor.words["malignant"])
 
 
 def test_without_scripts_several_pictures_get_a_page_of_results(visit):

@@ -114,7 +114,7 @@ def upload(address, path, name, data):
     return requests.post(
         f"{address}{path}?patient={mark('query')}",
         files={"file": (f"{mark('name')}-{name}", data, f"image/jpeg; name={mark('type')}")},
-        data={"consent": "yes", "patient": mark("field"), mark("field-name"): "x"},
+        data={"consent": "yes", "pdf_picture": "yes", "patient": mark("field"), mark("field-name"): "x"},
         headers={"X-Request-ID": f"{mark('id')}!", "Cookie": f"language={mark('cookie')}", "User-Agent": mark("agent")},
         timeout=60,
     )

@@ -1,12 +1,14 @@
 """What is sent from the page and what comes back, without a socket."""
 
 import base64
+import html
 import io
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
+from pypdf import PdfReader
 from werkzeug.datastructures import MultiDict
 
 from gateway.api_keys import ApiKeys
@@ -351,3 +353,60 @@ def test_a_model_that_does_not_answer_is_the_problem_of_all(audit):
 
     assert response.status_code == 503
     assert "Your picture was not assessed" in response.text
+
+
+def pdf_of(page):
+    (data,) = re.findall(r'href="data:application/pdf;base64,([^"]+)"', page)
+    return PdfReader(io.BytesIO(base64.b64decode(data)))
+
+
+def words(text):
+    return re.sub(r"\s+", " ", text)
+
+
+@pytest.mark.parametrize("language", ["id", "en"])
+@pytest.mark.parametrize("outcome", ["malignant", "benign", "uncertain", "out_of_scope"])
+def test_a_pdf_says_what_the_page_says(caller, outcome, language):
+    caller.set_cookie("language", language)
+    page = send(caller, paint(outcome), pdf="yes", steadiness="yes", map="yes").text
+    pdf = pdf_of(page)
+    text = words(" ".join(sheet.extract_text() for sheet in pdf.pages))
+    article = re.search(r"<article.*?</article>", page, re.S).group()
+    # What the page shows to a reader without scripts, but for what belongs to a picture.
+    article = re.sub(
+        r'<section class="map".*?</section>|<(svg|button|summary)\b.*?</\1>|<div class="asked".*?</div>',
+        "",
+        article,
+        flags=re.S,
+    )
+
+    for said in re.findall(r"<(?:h\d|p|li|dt|dd)\b[^>]*>(.*?)</(?:h\d|p|li|dt|dd)>", article, re.S):
+        assert words(html.unescape(re.sub(r"<[^>]+>", "", said))).strip() in text
+    assert pdf.trailer["/Root"]["/Lang"] == language
+    assert [len(sheet.images) for sheet in pdf.pages] == [0] * len(pdf.pages)
+
+
+def test_a_pdf_is_made_only_when_asked_for_and_holds_the_picture_only_when_asked_for(caller):
+    assert "application/pdf" not in send(caller, paint("malignant")).text
+    assert "data:image/jpeg" not in send(caller, paint("malignant"), pdf="yes").text
+
+    page = send(caller, paint("malignant"), pdf_picture="yes").text
+    (picture,) = (image for sheet in pdf_of(page).pages for image in sheet.images)
+
+    assert picture.image.size == (160, 107)
+    assert picture.image.convert("RGB").resize((1, 1)).getpixel((0, 0))[0] > 150
+    # The page of one picture needs no copy: whoever looks at it has just chosen it.
+    assert "data:image/jpeg" not in page
+
+
+def test_each_of_several_pictures_has_a_sheet_of_its_own_in_the_pdf(caller):
+    pdf = pdf_of(send(caller, paint("malignant"), b"text", paint("benign"), pdf_picture="yes").text)
+    sheets = [words(sheet.extract_text()) for sheet in pdf.pages]
+
+    assert "Picture 1: Shows signs of a malignant lesion" in sheets[0]
+    assert any("Picture 2: not assessed" in sheet and "Picture 3" not in sheet for sheet in sheets[1:])
+    assert "Picture 3: Looks more like a benign lesion" in words(" ".join(sheets[1:]))
+    assert sum(len(sheet.images) for sheet in pdf.pages) == 2
+    without = pdf_of(send(caller, paint("malignant"), paint("benign"), pdf="yes", map="yes").text)
+    assert sum(len(sheet.images) for sheet in without.pages) == 0
+    assert all("This is not a diagnosis." in sheet for sheet in sheets)

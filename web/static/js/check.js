@@ -6,9 +6,6 @@ import { CropFailed } from "./reduction.js";
 import { enhanceResult } from "./result.js";
 import { NoConnection, upload } from "./upload.js";
 
-/** Boxes that may be ticked beside the consent. */
-const OPTIONS = ["map", "steadiness", "keep"];
-
 /**
  * Lets the form send its pictures by script.
  *
@@ -100,10 +97,7 @@ export function enhanceCheck(form, showResult) {
   function fill(pictures) {
     const body = new FormData();
     body.append("consent", consent.value);
-    for (const name of OPTIONS) {
-      const option = form.elements.namedItem(name);
-      if (option?.checked) body.append(name, option.value);
-    }
+    for (const { name, value } of form.querySelectorAll(".options input:checked")) body.append(name, value);
     // Under a name of ours: the file's own may tell who the patient is.
     for (const picture of pictures) body.append("file", picture, "picture");
     return body;
