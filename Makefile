@@ -36,6 +36,10 @@ bench-audit: ## measure what a record of the audit costs on this disk
 prove-rollout: ## drive traffic through a whole roll-out on two replicas; count what is lost
 	@scripts/prove_rollout.sh
 
+.PHONY: rehearse
+rehearse: ## upgrade, roll back, lose and restore under traffic; fail if anything is lost
+	@scripts/rehearse.sh
+
 .PHONY: lighthouse screenshots reduction black-box
 lighthouse: ## measure the portal's pages with Lighthouse; fail where a score is too low
 	@scripts/lighthouse.sh

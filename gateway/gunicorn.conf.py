@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import shutil
 import tempfile
 import threading
@@ -32,6 +33,11 @@ if hasattr(_libc, "mallopt"):
     _libc.mallopt(_M_MMAP_THRESHOLD, 1_000_000)
     _libc.mallopt(_M_TRIM_THRESHOLD, 4_000_000)
     _libc.mallopt(_M_ARENA_MAX, 1)
+
+# No core dump: it would hold pictures and keys. Not 0, which the kernel heeds only where dumps go to files; at 1 it hands none
+# to a program (systemd-coredump, apport) either. Workers inherit it.
+_hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0) if _hard == 0 else (1, 1))
 
 _settings = Settings.from_env(os.environ)
 

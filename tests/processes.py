@@ -55,11 +55,11 @@ class Program:
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[Program]:
+def running(command: Sequence[str], log: Path, cwd: Path = ROOT, **environment: str) -> Iterator[Program]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=cwd,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -118,11 +118,11 @@ def model_server_from(
 
 
 @contextmanager
-def gateway(model_port: int, folder: Path, **settings: str) -> Iterator[tuple[Program, str]]:
-    """gunicorn with the gateway. Gives the program and its address."""
+def gateway(model_port: int, folder: Path, release: Path = ROOT, **settings: str) -> Iterator[tuple[Program, str]]:
+    """gunicorn with the gateway, of another release where one is given. Gives the program and its address."""
     environment = {"GATEWAY_BIND": "127.0.0.1:0", "GATEWAY_MODEL_SERVER": f"127.0.0.1:{model_port}"} | settings
     command = [sys.executable, "-m", "gunicorn", "--config", "gateway/gunicorn.conf.py", "gateway.wsgi:app"]
-    with running(command, folder / "gateway.log", **environment) as program:
+    with running(command, folder / "gateway.log", release, **environment) as program:
         program.wait_for(lambda: "Listening at: http" in program.output)
         address = re.search(r"Listening at: (http://[\d.:]+)", program.output)
         assert address
@@ -173,7 +173,7 @@ def postgres_server(folder: Path) -> Iterator[tuple[Program, str, Path]]:
     """PostgreSQL with an empty database `cases`. Gives the program, its address without a password, and the password's file."""
     # It refuses to run as root, and pytest's folders are root's alone.
     as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    programs = postgres_programs()
     port, password = free_port(), folder / "password"
     password.write_text("correct horse\n")
     with tempfile.TemporaryDirectory(prefix="dermserve-postgres-") as home:
@@ -195,6 +195,11 @@ def postgres_server(folder: Path) -> Iterator[tuple[Program, str, Path]]:
             # SIGTERM would wait for every client.
             program.process.send_signal(signal.SIGINT)
             program.process.wait(timeout=30)
+
+
+def postgres_programs() -> Path:
+    """The folder of the newest ones; Debian puts only their wrappers on the PATH."""
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
 
 
 def _is_ready(address: str) -> bool:

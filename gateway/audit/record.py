@@ -16,6 +16,7 @@ Action = Literal[
     "write_finding",
     "export_cases",
     "erase_case",
+    "restore_cases",
     "sign_in",
     "sign_out",
     "refused",

@@ -40,13 +40,15 @@ class _Line:
     data: bytes
 
 
-def verify(files: Sequence[Path], heads: Iterable[Head] = (), after: Head = START) -> Report:
+def verify(files: Sequence[Path], heads: Iterable[Head] = (), after: Head = START, *, may_end_torn: bool = False) -> Report:
     """Follow the chain through the files, in the order in which they are given.
 
     Args:
         files: the oldest first.
         heads: ends that were kept elsewhere; each has to be in the chain.
         after: the end of what came before the first file, where older files are no longer there.
+        may_end_torn: leave out a last line without its end, which nobody got an answer for: a machine that has stopped in the
+            middle of a write and has not written since.
 
     Raises:
         BrokenChain: with the first bad line.
@@ -55,7 +57,7 @@ def verify(files: Sequence[Path], heads: Iterable[Head] = (), after: Head = STAR
     missing = {head.sequence: head for head in heads}
     end, count, torn, times = after, 0, 0, ("", "")
     place = str(files[0])
-    for place, record, is_repair in _records(files):
+    for place, record, is_repair in _records(files, may_end_torn=may_end_torn):
         if record.head.sequence != end.sequence + 1:
             raise BrokenChain(place, f"record {record.head.sequence} stands where {end.sequence + 1} has to")
         if record.previous != end.hash:
@@ -71,7 +73,7 @@ def verify(files: Sequence[Path], heads: Iterable[Head] = (), after: Head = STAR
     return Report(count, torn, *times, end)
 
 
-def _records(files: Sequence[Path]) -> Iterator[tuple[str, Record, bool]]:
+def _records(files: Sequence[Path], *, may_end_torn: bool) -> Iterator[tuple[str, Record, bool]]:
     """Every record, and whether it says what a crash has left before it."""
     for path in files:
         torn: list[_Line] = []
@@ -89,7 +91,8 @@ def _records(files: Sequence[Path]) -> Iterator[tuple[str, Record, bool]]:
                 raise BrokenChain(torn[0].place, "neither a record nor what the next one has recovered from")
             torn = []
             yield line.place, record, is_repair
-        if torn:
+        is_end = may_end_torn and path == files[-1] and len(torn) == 1 and not torn[0].data.endswith(b"\n")
+        if torn and not is_end:
             raise BrokenChain(torn[0].place, "not a record")
 
 

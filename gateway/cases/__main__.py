@@ -1,18 +1,22 @@
-"""`python -m gateway.cases`: the tables of the case record, and how long a case is kept."""
+"""`python -m gateway.cases`: the tables of the case record, how long a case is kept, its backup and the way back."""
 
 import argparse
 import getpass
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.audit.record import Event
+from gateway.audit.history import NOTHING_KNOWN, CaseHistory, read_history
+from gateway.audit.record import Action, Event
 from gateway.audit.trail import NO_AUDIT, Audit, FileAudit
+from gateway.audit.verification import BrokenChain
 from gateway.cases import database, migration
+from gateway.cases.backup import BackupError, Contents, back_up, restore
 from gateway.cases.record import now
 from gateway.cases.store import DatabaseStore
 from gateway.cases.tables import REVISION
@@ -28,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not settings.cases_database:
             raise SettingsError(f"{PREFIX}CASES_DATABASE is not set")
         print(_run(given, settings))
-    except (SettingsError, GatewayError, OSError) as error:
+    except BrokenChain as error:
+        print(f"error: an audit record is broken, erasures may be missing from it: {error}", file=sys.stderr)
+        return 1
+    except (SettingsError, GatewayError, BackupError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except SQLAlchemyError as error:
@@ -47,7 +54,28 @@ def _parser() -> argparse.ArgumentParser:
     downgrade.add_argument("revision", help="`base` removes everything")
     purge = commands.add_parser("purge", help="remove cases for good")
     purge.add_argument("--older-than", type=_days, required=True, metavar="DAYS", help="kept more days ago than this")
+    backup = commands.add_parser("backup", help="copy an SQLite record into a new file, while the gateway runs")
+    backup.add_argument("file", type=Path)
+    back = commands.add_parser("restore", help="bring a backup into an empty SQLite record, without what was erased since")
+    back.add_argument("file", type=Path)
+    known = back.add_mutually_exclusive_group(required=True)
+    _add_audit(known.add_argument)
+    known.add_argument("--no-audit", action="store_true", help="there is no audit record: erased cases come back")
+    again = commands.add_parser("erase-again", help="after pg_restore: erase what the audit record says was erased")
+    _add_audit(again.add_argument, required=True)
     return parser
+
+
+def _add_audit(add: Callable[..., object], **options: bool) -> None:
+    add(
+        "--audit",
+        action="append",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="audit files of one machine, the oldest first; once for each machine",
+        **options,
+    )
 
 
 def _run(given: argparse.Namespace, settings: Settings) -> str:
@@ -55,6 +83,13 @@ def _run(given: argparse.Namespace, settings: Settings) -> str:
     try:
         if given.command == "purge":
             return _purge(DatabaseStore(engine), given.older_than, settings)
+        if given.command == "backup":
+            return _back_up(engine, given.file, settings)
+        if given.command in ("restore", "erase-again"):
+            history = read_history(given.audit) if given.audit else NOTHING_KNOWN
+            if given.command == "restore":
+                return _restore(engine, given.file, history, settings)
+            return _erase_again(DatabaseStore(engine), history, settings)
         if given.command == "upgrade":
             migration.upgrade(engine, given.revision)
         elif given.command == "downgrade":
@@ -65,15 +100,52 @@ def _run(given: argparse.Namespace, settings: Settings) -> str:
 
 
 def _purge(store: DatabaseStore, age: timedelta, settings: Settings) -> str:
-    audit: Audit = FileAudit(Path(settings.audit_file)) if settings.audit_file else NO_AUDIT
     before = now() - age
+    record = _recorder(settings)
+    reason = f"kept before {before.isoformat()}"
+    erased = store.purge(before, lambda ids: record("erase_case", "purge", reason, ids))
+    return f"{erased} cases {reason} removed"
+
+
+def _back_up(engine: Engine, file: Path, settings: Settings) -> str:
+    record = _recorder(settings)
+    # Whoever holds the file has every case.
+    contents = back_up(engine, file, lambda _: record("export_cases", "backup", "backup", ()))
+    return f"{contents.cases} cases and {contents.findings} findings of revision {contents.revision} in {file}"
+
+
+def _restore(engine: Engine, file: Path, history: CaseHistory, settings: Settings) -> str:
+    record = _recorder(settings)
+
+    def seal(contents: Contents) -> None:
+        record("restore_cases", "restore", f"{contents.cases} cases, {contents.left_out} erased ones left out", ())
+
+    contents = restore(engine, file, history.erased, seal)
+    told = f"{contents.cases} cases and {contents.findings} findings restored, {contents.left_out} erased ones left out"
+    return told + _tell_missing(DatabaseStore(engine), history)
+
+
+def _erase_again(store: DatabaseStore, history: CaseHistory, settings: Settings) -> str:
+    record = _recorder(settings)
+    erased = store.erase_again(history.erased, lambda ids: record("erase_case", "erase-again", "came back with a backup", ids))
+    return f"{erased} cases erased again" + _tell_missing(store, history)
+
+
+def _tell_missing(store: DatabaseStore, history: CaseHistory) -> str:
+    """What was kept after the backup has only left its ids."""
+    missing = store.missing(history.kept - history.erased)
+    return "".join([f"; {len(missing)} kept according to the audit record and not there", *(f"\n{id_}" for id_ in missing)])
+
+
+def _recorder(settings: Settings) -> Callable[[Action, str, str, tuple[str, ...]], None]:
+    """Writes what an operator does into the audit record, if there is one."""
+    audit: Audit = FileAudit(Path(settings.audit_file)) if settings.audit_file else NO_AUDIT
     who = f"operator:{getpass.getuser()}"
 
-    def seal(erased: tuple[str, ...]) -> None:
-        audit.write(Event(who, "erase_case", "purge", "done", reason=f"kept before {before.isoformat()}", cases=erased))
+    def record(action: Action, command: str, reason: str, cases: tuple[str, ...]) -> None:
+        audit.write(Event(who, action, command, "done", reason=reason, cases=cases))
 
-    erased = store.purge(before, seal)
-    return f"{erased} cases kept before {before.isoformat()} removed"
+    return record
 
 
 def _days(text: str) -> timedelta:

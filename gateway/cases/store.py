@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, cast
@@ -113,6 +113,32 @@ class DatabaseStore:
                 seal(ids)
             removed += len(ids)
 
+    def erase_again(self, erased: Iterable[str], seal: Callable[[tuple[str, ...]], None]) -> int:
+        """Remove those of these cases that are there, some at a time, as `purge` does: a restored backup has brought them back.
+
+        Returns:
+            how many were removed.
+        """
+        removed = 0
+        for some in _in_parts(sorted(erased)):
+            with self._transaction() as session:
+                ids = tuple(session.scalars(select(CaseRow.id).where(CaseRow.id.in_(some)).order_by(CaseRow.id)))
+                if not ids:
+                    continue
+                session.execute(delete(CaseRow).where(CaseRow.id.in_(ids)))
+                seal(ids)
+            removed += len(ids)
+        return removed
+
+    def missing(self, kept: Iterable[str]) -> list[str]:
+        """Those of these ids that are no case."""
+        absent: list[str] = []
+        for some in _in_parts(sorted(kept)):
+            with self._transaction() as session:
+                found = set(session.scalars(select(CaseRow.id).where(CaseRow.id.in_(some))))
+            absent += [id_ for id_ in some if id_ not in found]
+        return absent
+
     def count(self, since: datetime) -> list[Count]:
         """Of each case the latest finding that has histology counts: a correction is a further finding."""
         latest = (
@@ -151,6 +177,11 @@ class DatabaseStore:
         if current != REVISION:
             raise CasesUnavailable(f"the database has revision {current}, this program {REVISION}")
         self._is_checked.set()
+
+
+def _in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), MAX_PAGE):
+        yield ids[start : start + MAX_PAGE]
 
 
 def _row(session: Session, id: str) -> CaseRow:  # noqa: A002

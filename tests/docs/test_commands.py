@@ -12,7 +12,7 @@ MADE = re.compile(r"(?:^|[`(])make ([a-z-]+)\b", re.MULTILINE)
 MODULE = re.compile(
     r"python -m ((?:training|serving|gateway|tests)[\w.]*)"
     r"(?: (fetch|train|calibrate|export|evaluate|report|publish|verify|prune|status|canary|promote|rollback"
-    r"|upgrade|downgrade|revision|purge))?"
+    r"|upgrade|downgrade|revision|purge|backup|restore|erase-again))?"
 )
 
 

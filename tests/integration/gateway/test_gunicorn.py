@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -89,6 +91,21 @@ def test_workers_are_small_and_hold_no_tensorflow(tiny_server, tmp_path):
     assert len(resident) == 2
     assert max(resident) < MAX_RESIDENT_BYTES
     assert "tensorflow" not in maps
+
+
+def test_a_worker_leaves_no_core_dump(stack):
+    """It would hold pictures. Not 0: where dumps go to a program, the kernel heeds only 1."""
+    _, program = stack
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    master = program.process.pid
+    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    limits = {re.search(r"^Max core file size +(\w+) +(\w+)", read_limits(pid), re.MULTILINE).groups() for pid in children}
+
+    assert limits == {("0", "0") if hard == 0 else ("1", "1")}
+
+
+def read_limits(pid):
+    return Path(f"/proc/{pid}/limits").read_text()
 
 
 def test_small_files_with_many_pixels_do_not_fill_the_memory(tiny_server, tmp_path):

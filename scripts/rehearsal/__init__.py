@@ -1,0 +1,1 @@
+"""Upgrade, rollback, loss and restoration of a whole stack under traffic, on one machine."""
