@@ -29,6 +29,10 @@ bench-serving: ## measure the speed in process, through the model server and thr
 bench-overload: ## measure what is answered in time at up to five times the capacity
 	@scripts/bench_overload.sh
 
+.PHONY: capacity
+capacity: ## measure what a picture costs, hold a simulation to a run of the stack, plan a country
+	@scripts/capacity.sh
+
 .PHONY: bench-audit
 bench-audit: ## measure what a record of the audit costs on this disk
 	@scripts/bench_audit.sh
