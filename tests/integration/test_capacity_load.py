@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from scripts.capacity_load import PATH, form, held_place, offer, post
-from scripts.capacity_simulation import ANSWERED, LATE, REFUSED
+from scripts.capacity.callers import PATH, form, held_place, offer, post
+from scripts.capacity.simulation import ANSWERED, LATE, REFUSED
 
 
 @contextmanager

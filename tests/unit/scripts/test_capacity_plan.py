@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from gateway.settings import Settings
-from scripts import capacity_plan
-from scripts.capacity_comparison import Compared, Figures, interval, summarize
-from scripts.capacity_demand import ASSUMPTIONS, MAY_BE, Demand, assumed
-from scripts.capacity_plan import describe, describe_gpus, hosts, make_plan, on_gpu
-from scripts.capacity_settings import released
-from scripts.capacity_simulation import ANSWERED, REFUSED, Batch, Costs, Outcomes
-from scripts.capacity_storage import Bytes, count
+from scripts.capacity import plan as planning
+from scripts.capacity.comparison import Compared, Figures, interval, summarize
+from scripts.capacity.demand import ASSUMPTIONS, MAY_BE, Demand, assumed
+from scripts.capacity.plan import describe, describe_gpus, hosts, make_plan, on_gpu
+from scripts.capacity.settings import released
+from scripts.capacity.simulation import ANSWERED, REFUSED, Batch, Costs, Outcomes
+from scripts.capacity.storage import Bytes, count
 from serving.contract import ALLOWED_BATCH_SIZES, IMAGE_SHAPE
 from tests.processes import ROOT
 
@@ -69,7 +69,7 @@ def test_the_deployment_has_the_settings_that_are_released():
 
 
 def test_a_gpu_computes_what_is_published_for_the_size_that_a_batch_is_padded_to():
-    latency_ms = json.loads(capacity_plan.GPUS.read_text())["latency_ms"]
+    latency_ms = json.loads(planning.GPUS.read_text())["latency_ms"]
     for published in latency_ms.values():
         costs = on_gpu(COSTS, published)
         assert costs.batch(32).wall_s == pytest.approx(published["32"] / 1000)
@@ -191,7 +191,7 @@ def test_nothing_measured_is_no_agreement():
 
 
 def test_the_command_takes_the_readers_figures():
-    command = [sys.executable, "-m", "scripts.capacity_plan", "--pictures", "200", "--people", "1e6"]
+    command = [sys.executable, "-m", "scripts.capacity.plan", "--pictures", "200", "--people", "1e6"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert "2,128,164 pictures a year" in printed
@@ -202,7 +202,7 @@ def test_the_command_takes_the_readers_figures():
 def test_the_command_refuses_senseless_figures(name, value, capsys):
     argument = f"--{name.replace('_', '-')}"
     with pytest.raises(SystemExit) as ended:
-        capacity_plan.main([f"{argument}={value}"])
+        planning.main([f"{argument}={value}"])
 
     assert ended.value.code == 2
     assert argument in capsys.readouterr().err

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from scripts.capacity_simulation import (
+from scripts.capacity.simulation import (
     ANSWERED,
     LATE,
     REFUSED,

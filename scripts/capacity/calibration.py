@@ -19,10 +19,10 @@ import psutil
 
 from gateway.images import decode, model_input
 from gateway.settings import Settings
-from scripts import capacity_load
 from scripts.bench_gateway import camera_picture
-from scripts.capacity_settings import released
-from scripts.capacity_simulation import Batch, Costs
+from scripts.capacity import callers
+from scripts.capacity.settings import released
+from scripts.capacity.simulation import Batch, Costs
 from serving.channel import PREDICT_METHOD, open_channel, predict_batch_request
 from serving.contract import IMAGE_SHAPE, STABLE_LABEL
 from serving.models_config import read_models_config
@@ -115,7 +115,7 @@ def bench(folder: Path) -> Iterator[Bench]:
         gateway, address = stack.enter_context(processes.gateway(port, places[0]))
         one_place = {"GATEWAY_WORKERS": "1", "GATEWAY_THREADS": "1", "GATEWAY_MAX_WAITING": "0", "GATEWAY_GOLDEN_PERIOD_S": "0"}
         full, full_address = stack.enter_context(processes.gateway(tiny_port, folder, **one_place))
-        body = capacity_load.form(camera_picture(PICTURE_SIZE))
+        body = callers.form(camera_picture(PICTURE_SIZE))
         yield Bench(
             body=body,
             gateway=gateway,
@@ -132,12 +132,12 @@ def bench(folder: Path) -> Iterator[Bench]:
 
 def calibrate(on: Bench) -> Costs:
     """Measure each part by itself."""
-    picture = capacity_load.form(camera_picture(PICTURE_SIZE))
-    garbage = capacity_load.form(_UNREADABLE * (len(picture) // len(_UNREADABLE)))
+    picture = callers.form(camera_picture(PICTURE_SIZE))
+    garbage = callers.form(_UNREADABLE * (len(picture) // len(_UNREADABLE)))
     watched = [None, on.gateway.process.pid]
     whole = timed(partial(_post, on.address, picture, 200), watched)
     unread = timed(partial(_post, on.address, garbage, 415), watched)
-    with capacity_load.held_place(on.full_address, picture):
+    with callers.held_place(on.full_address, picture):
         # Not by asking: what asks would take the place itself.
         processes.wait_until(lambda: processes.read_metrics(on.full_address).get(("pictures", "present")) == 1)
         refused = timed(partial(_post, on.full_address, picture, 503), [None, on.full.process.pid])
@@ -215,7 +215,7 @@ def _quantiles(factors: list[float]) -> tuple[float, ...]:
 
 
 def _post(address: str, body: bytes, expected: int) -> None:
-    code, text = capacity_load.post(address, body)
+    code, text = callers.post(address, body)
     if code != expected:
         raise RuntimeError(f"expected {expected}, got {code}: {text[:300]!r}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scripts.capacity_simulation import ANSWERED, Outcomes
+from scripts.capacity.simulation import ANSWERED, Outcomes
 
 TOLERANCE = 0.15
 COMPARED = ("rate", "p50_ms", "p95_ms")

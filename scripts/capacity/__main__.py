@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts import capacity_load
 from scripts.callers import processor
-from scripts.capacity_calibration import PICTURE_SIZE, Bench, bench, calibrate, decoding_s, middle
-from scripts.capacity_charts import draw_latencies, draw_utilisation
-from scripts.capacity_comparison import Compared, interval, summarize
-from scripts.capacity_machine import Others
-from scripts.capacity_page import write
-from scripts.capacity_settings import released
-from scripts.capacity_simulation import ANSWERED, Costs, Deployment, Outcomes, poisson, simulate
-from scripts.capacity_storage import Bytes, count
+from scripts.capacity import callers
+from scripts.capacity.calibration import PICTURE_SIZE, Bench, bench, calibrate, decoding_s, middle
+from scripts.capacity.charts import draw_latencies, draw_utilisation
+from scripts.capacity.comparison import Compared, interval, summarize
+from scripts.capacity.machine import Others
+from scripts.capacity.page import write
+from scripts.capacity.settings import released
+from scripts.capacity.simulation import ANSWERED, Costs, Deployment, Outcomes, poisson, simulate
+from scripts.capacity.storage import Bytes, count
 from tests import processes
 
 LOADS = (0.4, 0.6, 0.8, 1.5)
@@ -86,7 +86,7 @@ def main(docs: Path) -> None:
         print(f"simulated capacity: {capacity:.1f} pictures/s", flush=True)
         measured, others = validate(up, capacity)
         calibrations = [before, calibrate(up)]
-        _, answer = capacity_load.post(up.address, up.body)
+        _, answer = callers.post(up.address, up.body)
         size = count(len(up.body), len(answer))
     costs = middle(calibrations)
     compared = [compare(costs, capacity, load, measured[load], max(others[load])) for load in LOADS]
@@ -129,9 +129,9 @@ def validate(up: Bench, capacity: float) -> tuple[dict[float, list[Outcomes]], d
     others: dict[float, list[float]] = {load: [] for load in LOADS}
     for number in range(ROUNDS):
         for load in LOADS:
-            capacity_load.offer(up.address, up.body, poisson(*WARM_UP, seed=1))
+            callers.offer(up.address, up.body, poisson(*WARM_UP, seed=1))
             watch = Others()
-            measured[load].append(capacity_load.offer(up.address, up.body, arrivals(load, number, capacity)))
+            measured[load].append(callers.offer(up.address, up.body, arrivals(load, number, capacity)))
             others[load].append(watch.share())
             print(f"{load:4} {summarize(measured[load][-1:], SECONDS)}, others {others[load][-1]:.1%}", flush=True)
     return measured, others
@@ -146,7 +146,7 @@ def compare(costs: Costs, capacity: float, load: float, measured: list[Outcomes]
 
 
 def to_document(run: Run) -> dict[str, object]:
-    """What is kept beside the page, and read by capacity_plan.py."""
+    """What is kept beside the page, and read by plan.py."""
     return {
         "machine": run.machine,
         "picture": PICTURE_SIZE,

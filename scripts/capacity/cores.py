@@ -1,4 +1,4 @@
-"""Processors that whoever runs shares. Part of the simulation in capacity_simulation.py."""
+"""Processors that whoever runs shares. Part of the simulation in simulation.py."""
 
 import heapq
 import itertools

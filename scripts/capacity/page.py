@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts import capacity_plan
-from scripts.capacity_calibration import PICTURE_SIZE
-from scripts.capacity_charts import CORES, WORDS
-from scripts.capacity_comparison import COMPARED, TOLERANCE, Compared
-from scripts.capacity_demand import assumed, assumptions_table
-from scripts.capacity_settings import released
+from scripts.capacity import plan as planning
+from scripts.capacity.calibration import PICTURE_SIZE
+from scripts.capacity.charts import CORES, WORDS
+from scripts.capacity.comparison import COMPARED, TOLERANCE, Compared
+from scripts.capacity.demand import assumed, assumptions_table
+from scripts.capacity.settings import released
 
 if TYPE_CHECKING:
-    from scripts.capacity import Run
+    from scripts.capacity.__main__ import Run
 
 MONTHLY = 12.0
 """Checks a person and year of the second plan: everybody once a month."""
@@ -120,7 +120,7 @@ def _verdicts(run: "Run") -> list[str]:
 def _costs(run: "Run") -> list[str]:
     costs, server = run.costs, released().max_batch_size
     width, height = PICTURE_SIZE
-    of_gateway, of_server = capacity_plan.gateway_rate(costs, 1), capacity_plan.server_rate(costs, server, 1)
+    of_gateway, of_server = planning.gateway_rate(costs, 1), planning.server_rate(costs, server, 1)
     named = (
         ("the caller, who is on the same machine", costs.caller_s),
         ("the gateway, HTTP", costs.http_s),
@@ -191,12 +191,12 @@ def _spread(row: Compared, name: str) -> str:
 def _plans(run: "Run") -> list[str]:
     demand, costs, size = assumed(), run.costs, run.size
     monthly = replace(demand, checks_per_person=MONTHLY)
-    command = ".venvs/test/bin/python -m scripts.capacity_plan"
+    command = ".venvs/test/bin/python -m scripts.capacity.plan"
     rows = []
     for checks in STEPS:
         of = replace(demand, checks_per_person=checks)
-        plan = capacity_plan.make_plan(of, costs)
-        cores = capacity_plan.HOST_CORES * int(of.zones) * (plan.gateways + plan.servers)
+        plan = planning.make_plan(of, costs)
+        cores = planning.HOST_CORES * int(of.zones) * (plan.gateways + plan.servers)
         rows.append(
             f"| {checks:g} | {of.pictures_a_year / 1e6:,.0f} | {of.peak:,.0f} | {plan.gateways * int(of.zones)} "
             f"| {plan.servers * int(of.zones)} | {cores} | {of.pictures_a_year * size.audit / 1e9:,.0f} |"
@@ -210,20 +210,20 @@ def _plans(run: "Run") -> list[str]:
         "",
         f"```\n{command} --people {demand.people:.10g}\n```",
         "",
-        *capacity_plan.describe(demand, costs, size),
+        *planning.describe(demand, costs, size),
         "",
         "### Everybody once a month",
         "",
         f"```\n{command} --people {demand.people:.10g} --checks-per-person {MONTHLY:g}\n```",
         "",
-        *capacity_plan.describe(monthly, costs, size),
+        *planning.describe(monthly, costs, size),
         "",
         "### On GPUs, by others' figures",
         "",
         "The second plan's peak; the same command prints it. **None of these was measured by us.** Planned for "
         f"{demand.utilisation:.0%} of what is published.",
         "",
-        *capacity_plan.describe_gpus(monthly, costs, size),
+        *planning.describe_gpus(monthly, costs, size),
         "",
         "### By how often people check",
         "",

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from gateway.classify import MAX_DECODING
 from gateway.settings import Settings
-from scripts.capacity_simulation import Deployment
+from scripts.capacity.simulation import Deployment
 
-CONFIG = Path(__file__).parent.parent / "serving" / "config"
+CONFIG = Path(__file__).parents[2] / "serving" / "config"
 
 
 def released(file: str = "batching.config", **hosts: float | None) -> Deployment:

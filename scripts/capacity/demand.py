@@ -1,10 +1,10 @@
-"""What a country asks for: the figures of capacity_assumptions.json, each of which the reader can replace."""
+"""What a country asks for: the figures of assumptions.json, each of which the reader can replace."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-ASSUMPTIONS = Path(__file__).parent / "capacity_assumptions.json"
+ASSUMPTIONS = Path(__file__).parent / "assumptions.json"
 
 _ABOVE_NOTHING = 1e-6
 MAY_BE = {
@@ -31,7 +31,7 @@ MAY_BE = {
 
 @dataclass(frozen=True)
 class Demand:
-    """The reader's figures: the names in capacity_assumptions.json."""
+    """The reader's figures: the names in assumptions.json."""
 
     people: float
     growth_per_year: float

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from scripts import capacity_plan
-from scripts.capacity_comparison import Compared
-from scripts.capacity_demand import assumed
-from scripts.capacity_settings import released
-from scripts.capacity_simulation import Costs, Deployment, poisson, simulate
+from scripts.capacity import plan as planning
+from scripts.capacity.comparison import Compared
+from scripts.capacity.demand import assumed
+from scripts.capacity.settings import released
+from scripts.capacity.simulation import Costs, Deployment, poisson, simulate
 
 CORES = float(os.cpu_count() or 1)
 WORDS = {"rate": "pictures/s", "p50_ms": "p50", "p95_ms": "p95", "p99_ms": "p99"}
@@ -27,7 +27,7 @@ def draw_latencies(rows: Sequence[Compared], costs: Costs, capacity: float, path
     curves = []
     for load in CURVE_LOADS:
         outcomes = simulate(costs, deployment, poisson(load * capacity, CURVE_S, seed=round(100 * load)))
-        curves.append(capacity_plan.quantiles_ms(outcomes, (0.5, 0.95, 0.99)))
+        curves.append(planning.quantiles_ms(outcomes, (0.5, 0.95, 0.99)))
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
     for number, name in enumerate(("p50_ms", "p95_ms", "p99_ms")):
@@ -52,16 +52,16 @@ def draw_utilisation(costs: Costs, path: Path) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
     elsewhere = replace(costs, caller_s=0.0)
-    one = capacity_plan.server_rate(costs, released().max_batch_size)
+    one = planning.server_rate(costs, released().max_batch_size)
     for servers in SERVERS:
         deployment: Deployment = released(
-            gateways=servers, servers=servers, gateway_cores=capacity_plan.HOST_CORES, server_cores=capacity_plan.HOST_CORES
+            gateways=servers, servers=servers, gateway_cores=planning.HOST_CORES, server_cores=planning.HOST_CORES
         )
         p99 = []
         for utilisation in UTILISATIONS:
             rate = utilisation * servers * one
             outcomes = simulate(elsewhere, deployment, poisson(rate, (1000 + 250 * servers) / rate, seed=1))
-            p99 += capacity_plan.quantiles_ms(outcomes, (0.99,))
+            p99 += planning.quantiles_ms(outcomes, (0.99,))
         axis.plot(UTILISATIONS, p99, marker="o", label=f"{servers} model server{'s' if servers > 1 else ''}, as many gateways")
     axis.set(
         xlabel="offered load, as a share of what the model servers can do with full batches",

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import simpy
 
-from scripts.capacity_cores import MOMENT_S, Cores
+from scripts.capacity.cores import MOMENT_S, Cores
 
 ANSWERED, REFUSED, LATE = "answered", "refused", "late"
 Process = Generator[simpy.Event, Any, None]

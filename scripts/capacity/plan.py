@@ -1,7 +1,7 @@
-"""`python -m scripts.capacity_plan --people 270e6 ...`: how much of everything a country needs, and what it costs.
+"""`python -m scripts.capacity.plan --people 270e6 ...`: how much of everything a country needs, and what it costs.
 
 What one picture costs comes from the last `make capacity` (docs/figures/capacity.json), everything else from
-scripts/capacity_assumptions.json; each of those is an argument here. Prints parts of docs/capacity.md.
+scripts/capacity/assumptions.json; each of those is an argument here. Prints parts of docs/capacity.md.
 """
 
 import argparse
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.capacity_demand import ASSUMPTIONS, MAY_BE, Demand
-from scripts.capacity_settings import released
-from scripts.capacity_simulation import ANSWERED, Batch, Costs, Deployment, Outcomes, poisson, simulate
-from scripts.capacity_storage import Bytes
+from scripts.capacity.demand import ASSUMPTIONS, MAY_BE, Demand
+from scripts.capacity.settings import released
+from scripts.capacity.simulation import ANSWERED, Batch, Costs, Deployment, Outcomes, poisson, simulate
+from scripts.capacity.storage import Bytes
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "figures" / "capacity.json"
-GPUS = ROOT / "scripts" / "capacity_gpus.json"
+GPUS = Path(__file__).parent / "gpus.json"
 HOST_CORES = 2
 """Of a gateway's and of a model server's host: as many as were measured. How the network's speed grows with more was not."""
 

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import numpy as np
 
-from scripts.capacity_simulation import ANSWERED, LATE, REFUSED, Outcomes
+from scripts.capacity.simulation import ANSWERED, LATE, REFUSED, Outcomes
 
 PATH = "/api/v1/classifications"
 BOUNDARY = "dermserve-capacity"
