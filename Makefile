@@ -57,6 +57,10 @@ reduction: ## measure what the browser's reduction of photographs does to the an
 black-box: ## perform the black-box table in a browser and write docs/black-box.md
 	@scripts/black_box.sh
 
+.PHONY: dashboards
+dashboards: ## write Grafana's dashboards from the code in scripts/dashboards
+	@scripts/dashboards.sh
+
 lint: ## run the linters only
 	@scripts/lint.sh
 

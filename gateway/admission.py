@@ -35,6 +35,8 @@ class Admission:
         self._lock = threading.Lock()
         self._free = at_work
         self._queue: deque[_Turn] = deque()
+        for result in ("admitted", "full", "late"):
+            metrics.ADMISSIONS.labels(result)
 
     def counted(self, pictures: int) -> int:
         """As how many pictures an upload of several counts: at most as many as can be worked on at a time."""

@@ -47,6 +47,8 @@ class ApiKeys:
         self._lock = threading.Lock()
         self._seen = self._state()
         self._keys = key_file.load(path)
+        for result in ("read", "failed"):
+            metrics.KEY_FILE_READS.labels(result)
 
     def identify(self, token: str) -> Identity | None:
         """Whose key it is; None when it opens nothing, for whatever reason."""

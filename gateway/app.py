@@ -48,6 +48,7 @@ from gateway.sign_in import IdentityProvider
 
 WEB: Final = Path(__file__).parent.parent / "web"
 _UNAUTHORIZED: Final = 401
+_REDIRECTED: Final = 300
 _log = structlog.get_logger()
 
 
@@ -129,6 +130,9 @@ def create_app(
     identity.close(app, sign_in.invite if doors.provider else lambda: None)
     app.after_request(_finish)
     app.register_error_handler(Exception, _explain)
+    # A series that begins with its first occurrence shows Prometheus no increase, and its alert would miss it.
+    for slug in problems.BY_SLUG:
+        metrics.PROBLEMS.labels(slug)
     return app
 
 
@@ -144,6 +148,8 @@ def _finish(response: Response) -> Response:
     metrics.REQUESTS.labels(route, request.method if request.url_rule else "", response.status_code).inc()
     tracing.describe(request.method if request.url_rule else "", route, response.status_code, g.request_id)
     metrics.REQUEST_SECONDS.labels(route).observe(elapsed)
+    if request.method == "POST" and response.status_code < _REDIRECTED:
+        metrics.ACCEPTED_SECONDS.labels(route).observe(elapsed)
     browser_security.protect(response)
     response.headers["X-Request-ID"] = g.request_id
     _log.info(

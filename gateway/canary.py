@@ -37,6 +37,7 @@ class CanaryPredictor:
         self._stable = stable
         self._canary = canary
         self._canary_share = canary_share
+        metrics.CANARY_SHARE.set(canary_share)
         self._shadow_share = shadow_share
         self._shadows = ThreadPoolExecutor(1, thread_name_prefix="shadow")
         self._of_canary: dict[int, ModelMetadata] = {}

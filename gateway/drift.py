@@ -47,6 +47,8 @@ class Versions:
         self._known.add(metadata.version)
         version = str(metadata.version)
         metrics.MODEL_INFO.labels(version, metadata.provenance.preset, metadata.provenance.config_sha256).set(1)
+        # From the first answer on: a series that begins with its first one shows no increase.
+        metrics.MALIGNANT_LOOKING_REJECTIONS.labels(version)
         reference = metadata.reference
         # Other bins than ours cannot be compared; the version answers all the same.
         if reference is None or reference.edges != (PROBABILITY_EDGES, NONE_SCORE_EDGES):

@@ -41,6 +41,16 @@ REQUEST_SECONDS = Histogram(
 STAGE_SECONDS = Histogram(
     "dermserve_gateway_stage_seconds", "Time of each stage of a classification.", ["stage"], buckets=STAGE_BUCKETS_S
 )
+STAGE_CPU_SECONDS = Counter(
+    "dermserve_gateway_stage_cpu_seconds", "Processor time of each stage of a classification, of its own thread.", ["stage"]
+)
+# Apart from all requests: a refusal takes milliseconds, and many of them would make the objective look kept.
+ACCEPTED_SECONDS = Histogram(
+    "dermserve_gateway_accepted_seconds",
+    "Time to answer what was sent with POST and got a status of 2xx, by route template.",
+    ["route"],
+    buckets=REQUEST_BUCKETS_S,
+)
 OUTCOMES = Counter(
     "dermserve_gateway_outcomes", "Classifications by label, reason and version.", ["label", "reason", "model_version"]
 )
@@ -53,6 +63,11 @@ MALIGNANT_LOOKING_REJECTIONS = Counter(
     "dermserve_gateway_malignant_looking_rejections",
     "Pictures sent to none with a probability over the malignant threshold.",
     ["model_version"],
+)
+CANARY_SHARE = Gauge(
+    "dermserve_gateway_canary_share",
+    "Share of the pictures that the canary answers, as it was set.",
+    multiprocess_mode="livemax",
 )
 CANARY_FALLBACKS = Counter(
     "dermserve_gateway_canary_fallbacks", "Pictures that the canary should have answered and the stable version did."
@@ -137,8 +152,12 @@ SPANS = Counter("dermserve_gateway_spans", "Spans of traces by what became of th
 @contextmanager
 def stage(name: Stage) -> Iterator[None]:
     """Time one stage; a stage that fails is timed too."""
-    with tracing.span(name), STAGE_SECONDS.labels(name).time():
-        yield
+    begun_s = time.thread_time()
+    try:
+        with tracing.span(name), STAGE_SECONDS.labels(name).time():
+            yield
+    finally:
+        STAGE_CPU_SECONDS.labels(name).inc(time.thread_time() - begun_s)
 
 
 class _Page(CollectorRegistry):

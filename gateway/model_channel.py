@@ -93,6 +93,8 @@ class ModelChannel:
         self._name = name
         self._breaker = Breaker(name)
         self._budget = RetryBudget()
+        for result in ("sent", "refused"):
+            metrics.RETRIES.labels(name, result)
 
     def close(self) -> None:
         """Close the channel."""

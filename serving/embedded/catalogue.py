@@ -13,7 +13,7 @@ from tensorflow_serving.apis import model_pb2
 
 from serving.embedded.config import ModelConfig
 from serving.embedded.flags import Flags
-from serving.embedded.monitoring import Monitoring
+from serving.embedded.monitoring import LOAD_ATTEMPTS, Monitoring
 from serving.embedded.servable import Servable
 from serving.embedded.status import ServingError
 from serving.embedded.versions import (
@@ -236,7 +236,7 @@ class Catalogue:
 
     def _try_to_load(self, name: str, version: int, path: Path) -> Servable | ServingError:
         try:
-            servable = Servable(name, version, path)
+            servable = self._read(name, version, path)
             if self._flags.enable_model_warmup:
                 servable.warm_up(path, self._metrics)
         except ServingError as failure:
@@ -249,6 +249,17 @@ class Catalogue:
             return servable
         _log.warning("Loading servable {name: %s version: %d} failed: %s", name, version, error)
         return error
+
+    def _read(self, name: str, version: int, path: Path) -> Servable:
+        status = "fail"
+        try:
+            servable = Servable(name, version, path)
+            status = "success"
+        finally:
+            # A file is refused before anybody tries to load it.
+            if not path.is_file():
+                self._metrics.count(LOAD_ATTEMPTS, model_path=str(path), status=status)
+        return servable
 
     def _is_current(self, config: ModelConfig) -> bool:
         """False once a reload has replaced it; the next pass follows at once and has the new one."""

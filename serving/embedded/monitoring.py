@@ -8,6 +8,7 @@ _LATENCY_BOUNDS = tuple(10 * 1.8**power for power in range(33))
 _QUEUE_BOUNDS = tuple(100 * 1.2**power for power in range(52))
 _BATCH_BOUNDS = tuple(2.0**power for power in range(15))
 
+LOAD_ATTEMPTS = ":tensorflow:cc:saved_model:load_attempt_count"
 REQUEST_COUNT = ":tensorflow:serving:request_count"
 REQUEST_LATENCY = ":tensorflow:serving:request_latency"
 RUNTIME_LATENCY = ":tensorflow:serving:runtime_latency"
@@ -19,7 +20,7 @@ PADDING_SIZE = ":tensorflow:serving:batching_session:padding_size"
 INPUT_BATCH_SIZE = ":tensorflow:serving:batching_session:input_batch_size"
 PROCESSED_BATCH_SIZE = ":tensorflow:serving:batching_session:processed_batch_size"
 
-_COUNTERS = (REQUEST_COUNT, WARMUP_RECORDS, WRAPPED_RUNS)
+_COUNTERS = (LOAD_ATTEMPTS, REQUEST_COUNT, WARMUP_RECORDS, WRAPPED_RUNS)
 _BOUNDS = {
     REQUEST_LATENCY: _LATENCY_BOUNDS,
     RUNTIME_LATENCY: _LATENCY_BOUNDS,

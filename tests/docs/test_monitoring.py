@@ -12,6 +12,7 @@ from gateway import drift, metrics
 from gateway.drift import noise, psi, shares
 from tests.metadata import NONE_SCORES_LIKE, VALIDATION_LIKE
 from tests.processes import ROOT
+from tests.prometheus_rules import RULES
 
 TEXT = (ROOT / "docs" / "monitoring.md").read_text()
 TABLE_ROW = re.compile(r"^\| `(dermserve_\w+)` \| (\w+) \| ([\w, ]*?) ?\| ", re.MULTILINE)
@@ -43,7 +44,7 @@ def test_the_table_is_what_the_code_registers():
 
 def test_the_buckets_around_the_objective_are_there():
     assert 2.0 in metrics.REQUEST_BUCKETS_S
-    assert 'le="2.0"' in TEXT
+    assert 'le="2.0"' in str(RULES["dermserve-objectives"])
 
 
 def test_the_noise_that_is_stated_is_that_of_the_code():
@@ -75,10 +76,9 @@ def six_digits(value):
 
 @pytest.fixture
 def rules(tmp_path):
-    """The rules of the document in a file of their own."""
-    (written,) = re.findall(r"^```yaml\n(.+?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    """The drift's rules in a file of their own."""
     path = tmp_path / "rules.yaml"
-    path.write_text(written)
+    path.write_text(yaml.safe_dump(RULES["dermserve-drift"]))
     return path
 
 

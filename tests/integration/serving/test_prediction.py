@@ -366,3 +366,25 @@ def test_the_rest_port_closes_while_the_last_calls_run(odd_base, tmp_path):
         wait_until(lambda: is_refused(rest_port))
         assert program.process.poll() is None
         assert last.result().outputs["seconds"].float_val == [4.0]
+
+
+def test_loads_are_counted_by_path_and_by_what_came_of_them(odd_base, tmp_path):
+    """Name and labels as in TensorFlow's cc/saved_model/loader.cc; one that fails its warm-up was loaded before."""
+    no_graph, a_file, cold = tmp_path / "2", tmp_path / "3", shutil.copytree(odd_base / "1", tmp_path / "4")
+    no_graph.mkdir()
+    a_file.write_text("")
+    (cold / WARMUP_FILE).mkdir(parents=True)
+    flags = parse_flags(["--model_name=odd", f"--model_base_path={tmp_path}", "--max_num_load_retries=0"])
+    metrics = Monitoring()
+    catalogue = Catalogue(flags, metrics)
+
+    for version, path in ((1, odd_base / "1"), (2, no_graph), (2, no_graph), (3, a_file), (4, cold)):
+        catalogue._try_to_load("odd", version, path)
+
+    counted = [line for line in metrics.page().splitlines() if "load_attempt_count" in line]
+    assert counted == [
+        "# TYPE :tensorflow:cc:saved_model:load_attempt_count counter",
+        f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{odd_base / "1"}",status="success"}} 1',
+        f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{no_graph}",status="fail"}} 2',
+        f':tensorflow:cc:saved_model:load_attempt_count{{model_path="{cold}",status="success"}} 1',
+    ]

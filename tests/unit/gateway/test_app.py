@@ -14,6 +14,7 @@ from gateway import deadline
 from gateway.app import create_app
 from gateway.errors import InvalidModelAnswer, ModelServerOverloaded, ModelServerTimeout, ModelServerUnavailable
 from gateway.predictor import Prediction
+from gateway.problems import BY_SLUG
 from gateway.settings import IS_STOPPING, Settings
 from tests.metadata import METADATA
 from tests.pictures import paint
@@ -321,3 +322,35 @@ def test_a_problem_whose_page_fails_is_told_all_the_same():
     assert (answer.status_code, answer.get_json(force=True)["type"]) == (404, "/problems/not-found")
     assert answer.headers["X-Request-ID"]
     assert [line["event"] for line in lines] == ["unexpected error in a problem's page", "request"]
+
+
+def test_the_time_of_what_was_accepted_is_kept_apart():
+    def timed(path):
+        return REGISTRY.get_sample_value("dermserve_gateway_accepted_seconds_count", {"route": path}) or 0.0
+
+    before = {path: timed(path) for path in ("/api/v1/classifications", "/check", "/help")}
+    for path in ("/api/v1/classifications", "/check"):
+        post(client(), paint(), path)
+        post(client(), b"no picture", path)
+        post(client(error=ModelServerOverloaded("full")), paint(), path)
+    client().get("/help")
+    client().get("/check")
+
+    assert {path: timed(path) - count for path, count in before.items()} == {
+        "/api/v1/classifications": 1,
+        "/check": 1,
+        "/help": 0,
+    }
+
+
+def test_what_an_alert_waits_for_is_there_before_it_happens():
+    """Of a series that begins with 1 Prometheus sees no increase."""
+    client()
+
+    there = {
+        (sample.name.removeprefix("dermserve_gateway_"), *sample.labels.values())
+        for family in REGISTRY.collect()
+        for sample in family.samples
+    }
+    assert {("problems_total", slug) for slug in BY_SLUG} <= there
+    assert {("admissions_total", result) for result in ("admitted", "full", "late")} <= there

@@ -194,3 +194,10 @@ def test_without_shares_a_batch_is_the_stable_versions():
     CanaryPredictor(stable, canary, canary_share=0.0, shadow_share=0.0).predict_batch(np.stack(pictures(4)))
 
     assert (stable.batches, canary.batches) == ([4], [])
+
+
+@pytest.mark.parametrize("share", [0.25, 0.0])
+def test_prometheus_is_told_the_share_so_that_two_versions_are_no_surprise(share):
+    CanaryPredictor(Version(1), Version(2), share, 0.0)
+
+    assert REGISTRY.get_sample_value("dermserve_gateway_canary_share") == share

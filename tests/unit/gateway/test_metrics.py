@@ -1,6 +1,7 @@
 import struct
 
 import pytest
+from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from gateway import metrics
@@ -36,3 +37,17 @@ def test_a_file_that_stays_broken_is_an_error(starting, monkeypatch):
 
     with pytest.raises(struct.error):
         metrics.render()
+
+
+def test_a_stage_counts_the_processors_time_and_not_the_wait_even_when_it_fails(monkeypatch):
+    def counted(name):
+        return REGISTRY.get_sample_value(f"dermserve_gateway_stage_{name}", {"stage": "decode"}) or 0.0
+
+    at_work, passed = counted("cpu_seconds_total"), counted("seconds_sum")
+    monkeypatch.setattr(metrics.time, "thread_time", iter([5.0, 5.25]).__next__)
+
+    with pytest.raises(ValueError, match="no picture"), metrics.stage("decode"):
+        raise ValueError("no picture")
+
+    assert counted("cpu_seconds_total") == at_work + 0.25
+    assert passed < counted("seconds_sum") < passed + 0.25
