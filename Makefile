@@ -37,6 +37,10 @@ capacity: ## measure what a picture costs, hold a simulation to a run of the sta
 bench-audit: ## measure what a record of the audit costs on this disk
 	@scripts/bench_audit.sh
 
+.PHONY: load
+load: ## send a gateway visits for some time (SHAPE= DURATION= PEAK= HOST= REAL=); fail where a promise is not kept
+	@scripts/load.sh
+
 prove-rollout: ## drive traffic through a whole roll-out on two replicas; count what is lost
 	@scripts/prove_rollout.sh
 

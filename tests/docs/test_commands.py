@@ -10,7 +10,7 @@ TEXTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "scripts")
 TARGET = re.compile(r"^([a-z-]+):(?!=)", re.MULTILINE)
 MADE = re.compile(r"(?:^|[`(])make ([a-z-]+)\b", re.MULTILINE)
 MODULE = re.compile(
-    r"python -m ((?:training|serving|gateway|tests)[\w.]*)"
+    r"python -m ((?:training|serving|gateway|tests|loadtests)[\w.]*)"
     r"(?: (fetch|train|calibrate|export|evaluate|report|publish|verify|prune|status|canary|promote|rollback"
     r"|upgrade|downgrade|revision|purge|backup|restore|erase-again))?"
 )

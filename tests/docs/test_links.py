@@ -6,7 +6,7 @@ from tests.processes import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NAMED_FILE = re.compile(r"`((?:gateway|serving|training|web|tests|scripts|docs|requirements)/[\w./-]*)`")
+NAMED_FILE = re.compile(r"`((?:gateway|serving|training|web|tests|loadtests|scripts|docs|requirements)/[\w./-]*)`")
 PLACEHOLDER = re.compile(r"/[A-Z]+(?:\.\w+)?$")
 
 
