@@ -64,6 +64,9 @@ black-box: ## perform the black-box table in a browser and write docs/black-box.
 .PHONY: dashboards
 dashboards: ## write Grafana's dashboards from the code in scripts/dashboards
 	@scripts/dashboards.sh
+.PHONY: images
+images: ## build the container images with podman or docker, print their sizes, write their bills of materials into .images/
+	@scripts/images.sh
 
 lint: ## run the linters only
 	@scripts/lint.sh

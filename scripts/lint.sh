@@ -16,4 +16,5 @@ run ruff format --check
 run mypy
 run lint-imports
 run shellcheck --external-sources scripts/*.sh requirements/lock.sh .ci/run
+run hadolint Dockerfile
 [ ${#failed[@]} -eq 0 ] || die "these complained: ${failed[*]}"

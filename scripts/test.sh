@@ -26,5 +26,9 @@ ensure_environment checkov
 # Real ones for the tests of rate limits and of the case record; each test starts its own.
 command -v redis-server >/dev/null || install_packages redis-server
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || install_packages postgresql
+# Real ones for the tests of the images. runc, because crun refuses machines with both kinds of cgroups; iptables is netavark's.
+if ! command -v podman >/dev/null || ! command -v mmdebstrap >/dev/null; then
+  install_packages podman runc netavark aardvark-dns catatonit iptables mmdebstrap
+fi
 # Two files at a time: the tests wait for processes more than they compute. Fixtures of a file stay in one process.
 exec "$VENV_TEST/bin/python" -m pytest --numprocesses=2 --dist=loadfile </dev/null
