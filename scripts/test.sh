@@ -31,4 +31,5 @@ if ! command -v podman >/dev/null || ! command -v mmdebstrap >/dev/null; then
   install_packages podman runc netavark aardvark-dns catatonit iptables mmdebstrap
 fi
 # Two files at a time: the tests wait for processes more than they compute. Fixtures of a file stay in one process.
-exec "$VENV_TEST/bin/python" -m pytest --numprocesses=2 --dist=loadfile </dev/null
+# In our order (tests/conftest.py): its own would leave files with few and long tests for the end.
+exec "$VENV_TEST/bin/python" -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder </dev/null

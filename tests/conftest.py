@@ -1,3 +1,4 @@
+import itertools
 import os
 import subprocess
 import sys
@@ -8,6 +9,19 @@ import pytest
 from tests import processes
 
 DATA = Path(os.environ.get("DERMSERVE_DATA", processes.ROOT.parent / "shared" / "data"))
+
+LONG = ("containers", "integration/training")
+"""Folders with files that take minutes each."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Long files come first, so that the workers end together; by turns, so that they seldom wait for the same build."""
+    files = list(dict.fromkeys(item.path for item in items))
+    long = [[path for path in files if path.is_relative_to(Path(__file__).parent / folder)] for folder in LONG]
+    first = [path for turn in itertools.zip_longest(*long) for path in turn if path]
+    places = {path: place for place, path in enumerate(first)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

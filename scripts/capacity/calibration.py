@@ -1,15 +1,18 @@
-"""What one picture costs on this machine: short measurements, one request or one batch at a time. Used by capacity.py.
+"""What one picture costs on this machine: short measurements, one request or one batch at a time.
 
-None of them sees load: nothing queues, nothing competes. What a loaded stack does is for the simulation to say.
+None of them waits for another: what a loaded stack does is for the simulation to say. By how much the same work takes more
+processor time in company, for caches and the memory are shared, is measured apart, with some callers in a closed loop.
 """
 
 import re
 import statistics
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +36,10 @@ BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 SECONDS = 1.6
 """Of each measurement; processor time is counted in hundredths of a second."""
 
+COMPANY = 8
+"""Callers in a closed loop: as many as keep both cores busy with batches of a middling size."""
+
+COMPANY_SECONDS = 12.0
 MIN_CALLS = 6
 PICTURE_SIZE = (1024, 768)
 BATCHING = processes.ROOT / "serving" / "config" / "batching.config"
@@ -69,7 +76,7 @@ class Bench:
     Attributes:
         body: of a request with the picture.
         gateway, address: the stack that is validated: defaults, before the released model.
-        model_server: its model server, with the batching that is released.
+        model_server, metrics: its model server, with the batching that is released; the address of what it counts.
         alone, alone_port: the released model again, with a server that waits for no company.
         tiny, tiny_port: a model server whose model computes next to nothing, also without waiting.
         full, full_address: a gateway with one place.
@@ -79,6 +86,7 @@ class Bench:
     gateway: processes.Program
     address: str
     model_server: processes.Program
+    metrics: str
     alone: processes.Program
     alone_port: int
     tiny: processes.Program
@@ -103,7 +111,7 @@ def bench(folder: Path) -> Iterator[Bench]:
         tiny = [sys.executable, "-m", "tests.tiny_model", str(folder / "tiny-model"), "1"]
         written = stack.enter_context(processes.running(tiny, folder / "tiny-model.log"))
         labels = f"{STABLE_LABEL}:{version}"
-        model_server, port, _ = stack.enter_context(processes.model_server(base, places[0], labels=labels))
+        model_server, port, rest_port = stack.enter_context(processes.model_server(base, places[0], labels=labels))
         alone, alone_port, _ = stack.enter_context(
             processes.model_server(base, places[1], labels=labels, batching=str(no_waiting))
         )
@@ -121,6 +129,7 @@ def bench(folder: Path) -> Iterator[Bench]:
             gateway=gateway,
             address=address,
             model_server=model_server,
+            metrics=f"http://127.0.0.1:{rest_port}/monitoring/prometheus/metrics",
             alone=alone,
             alone_port=alone_port,
             tiny=tiny_server,
@@ -149,7 +158,7 @@ def calibrate(on: Bench) -> Costs:
     caller_s, gateway_s = whole.cpu_s
     http_s = min(unread.cpu_s[1], gateway_s)
     known_s = caller_s + gateway_s + rpc_s + released().batch_timeout_s + batches[0].wall_s
-    return Costs(
+    alone_costs = Costs(
         caller_s=caller_s,
         http_s=http_s,
         work_s=gateway_s - http_s,
@@ -159,6 +168,53 @@ def calibrate(on: Bench) -> Costs:
         batches=batches,
         scatter=_quantiles([seconds / one.mean_s for one in alone.values() for seconds in one.wall_s]),
     )
+    return in_company(alone_costs, *_measure_company(on, alone_costs))
+
+
+def in_company(costs: Costs, gateway: float, server: float) -> Costs:
+    """The same, with so many times the processor time of gateway and model server."""
+    return replace(
+        costs,
+        http_s=costs.http_s * gateway,
+        work_s=costs.work_s * gateway,
+        rpc_s=costs.rpc_s * server,
+        batches=tuple(Batch(one.pictures, one.wall_s * server, one.cpu_s * server) for one in costs.batches),
+        gateway_company=gateway,
+        server_company=server,
+    )
+
+
+def _measure_company(on: Bench, costs: Costs) -> tuple[float, float]:
+    """Processor time of a picture when both are busy, over what it takes alone: of the gateway, and of the model server."""
+    watched = [on.gateway.process.pid, on.model_server.process.pid]
+    ends = time.perf_counter() + COMPANY_SECONDS
+
+    def call_on(_: int) -> int:
+        sent = 0
+        while time.perf_counter() < ends:
+            _post(on.address, on.body, 200)
+            sent += 1
+        return sent
+
+    before, batches, pictures = [_cpu_s(pid) for pid in watched], *_batched(on)
+    with ThreadPoolExecutor(COMPANY) as pool:
+        sent = sum(pool.map(call_on, range(COMPANY)))
+    gateway_s, server_s = ((_cpu_s(pid) - cpu_s) / sent for pid, cpu_s in zip(watched, before, strict=True))
+    now_batches, now_pictures = _batched(on)
+    size = round((now_pictures - pictures) / (now_batches - batches))
+    alone_s = costs.rpc_s + costs.batch(size).cpu_s / size
+    return gateway_s / (costs.http_s + costs.work_s), server_s / alone_s
+
+
+def _batched(on: Bench) -> tuple[float, float]:
+    """Batches that the model server has computed, and pictures in them."""
+    with urllib.request.urlopen(on.metrics, timeout=30) as page:
+        text = page.read().decode()
+    name = ":tensorflow:serving:batching_session:processed_batch_size"
+    count, total = (
+        sum(float(value) for value in re.findall(rf"^{name}_{part}\S* (\S+)$", text, re.MULTILINE)) for part in ("count", "sum")
+    )
+    return count, total
 
 
 def decoding_s() -> float:
@@ -169,7 +225,7 @@ def decoding_s() -> float:
 
 def middle(rounds: list[Costs]) -> Costs:
     """Medians of several calibrations, field by field; the scatter of all of them together."""
-    names = ("caller_s", "http_s", "work_s", "rpc_s", "idle_s", "refusal_s")
+    names = ("caller_s", "http_s", "work_s", "rpc_s", "idle_s", "refusal_s", "gateway_company", "server_company")
     sizes = zip(*(one.batches for one in rounds), strict=True)
     return Costs(
         **{name: statistics.median(getattr(one, name) for one in rounds) for name in names},

@@ -22,7 +22,8 @@ STEPS = (0.1, 1.0, 4.0, 12.0, 52.0)
 """Checks a person and year of the last table."""
 
 CALIBRATED = """
-Every time in the simulation comes from a measurement of that part alone: one caller, one request at a time, nothing queues.
+Every time in the simulation comes from a measurement of that part alone, one caller, one request at a time, nothing queues;
+times by how much the same work takes more processor time in company.
 
 | what | measured on |
 |---|---|
@@ -32,6 +33,7 @@ Every time in the simulation comes from a measurement of that part alone: one ca
 | refusal | a gateway whose only place is held by an upload that has stopped |
 | batch | so many pictures in one call to the released model, without waiting for company; by the clock, and processor time |
 | scatter | by how much these calls differed from their mean |
+| company | eight callers in a closed loop: processor time of gateway and model server, over that of the same batches alone |
 | idle | what is left of the first row's time by the clock without all of that, for one picture |
 
 Nothing is fitted to the run it is compared with: of that the simulation is given the moments at which pictures came. Its
@@ -136,6 +138,9 @@ def _costs(run: "Run") -> list[str]:
         "| part | ms |",
         "|---|---|",
         *(f"| {name} | {1000 * seconds:.2f} |" for name, seconds in named),
+        "",
+        f"In company the gateway takes {costs.gateway_company:.2f} times and the model server {costs.server_company:.2f} times "
+        "the processor time that the same takes alone: they share caches and memory. These figures have it in them.",
         "",
         "| pictures in a batch | ms by the clock | processor ms | processor ms a picture | cores used |",
         "|---|---|---|---|---|",

@@ -48,6 +48,7 @@ class Costs:
         refusal_s: of the gateway, for a picture that it refuses.
         batches: of the network, by size; what lies between is interpolated.
         scatter: factors that the batches' times vary by, one of which is drawn for each batch.
+        gateway_company, server_company: times what the same takes when nothing else is busy; the above have it in them.
     """
 
     caller_s: float
@@ -58,6 +59,8 @@ class Costs:
     refusal_s: float
     batches: tuple[Batch, ...]
     scatter: tuple[float, ...] = (1.0,)
+    gateway_company: float = 1.0
+    server_company: float = 1.0
 
     def batch(self, pictures: int) -> Batch:
         """Of any size between the smallest and the largest."""
