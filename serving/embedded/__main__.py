@@ -83,7 +83,9 @@ def serve(flags: Flags, stopped: threading.Event) -> None:
             if stopped.is_set():
                 return
         # No message limit, as the real server: a batch of 32 pictures has 4.8 MB.
+        options: list[tuple[str, int | str]]
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)]
+        options += flags.grpc_channel_arguments
         # Without the second limit, calls beyond the threads would queue unseen and without end.
         threads = flags.grpc_max_threads
         server = grpc.server(ThreadPoolExecutor(threads), options=options, maximum_concurrent_rpcs=threads)

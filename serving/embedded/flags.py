@@ -22,6 +22,7 @@ class Flags:
     monitoring_config_file: Path | None
     ssl_config_file: Path | None
     grpc_max_threads: int
+    grpc_channel_arguments: tuple[tuple[str, int | str], ...]
     file_system_poll_wait_seconds: float
     max_num_load_retries: int
     load_retry_interval_micros: int
@@ -51,6 +52,7 @@ def parse_flags(argv: Sequence[str]) -> Flags:
     parser.add_argument("--monitoring_config_file", type=Path)
     parser.add_argument("--ssl_config_file", type=Path, help="keys and certificates of the gRPC port; without it, plain text")
     parser.add_argument("--grpc_max_threads", type=int, default=4 * (os.cpu_count() or 1), help="calls at a time")
+    parser.add_argument("--grpc_channel_arguments", type=_channel_arguments, default=(), help="key=value,key=value")
     parser.add_argument("--file_system_poll_wait_seconds", type=float, default=1.0)
     parser.add_argument("--max_num_load_retries", type=int, default=5)
     parser.add_argument("--load_retry_interval_micros", type=int, default=60_000_000)
@@ -75,3 +77,11 @@ def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"expected true or false, got {text}")
     return text == "true"
+
+
+def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+    """Numbers as numbers, for gRPC ignores what has the wrong type."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if not all(key and equals for key, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(f"expected key=value,key=value, got {text}")
+    return tuple((key, int(value) if value.lstrip("-").isdecimal() else value) for key, _, value in pairs)

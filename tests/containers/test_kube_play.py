@@ -6,6 +6,7 @@ and a port of the gateway's container is published.
 """
 
 import base64
+import re
 import shutil
 import subprocess
 
@@ -29,6 +30,9 @@ PAUSE = "localhost/podman-pause"
 
 READY_TIMEOUT_S = 300
 NETWORK = f"dermserve-kube-{RUN}"
+
+AS_BUILT = re.compile(r"localhost/dermserve/(\w+):[\w.-]+")
+"""What `make images` makes. The tests build beside it, under a registry and a tag of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,7 @@ def localised(node, images, kept):
         if node[key] in kept and node.get("kind") != "Deployment":
             changed[key] = f"{node[key]}-{RUN}"
     if "image" in node:
-        changed["image"] = images(node["image"].partition(":")[0].rpartition("/")[2])
+        changed["image"] = images(AS_BUILT.fullmatch(node["image"])[1])
     if node.get("kind") == "Secret":
         decoded = {key: base64.b64decode(value).decode() for key, value in node["data"].items()}
         changed |= {"kind": "ConfigMap", "data": decoded}

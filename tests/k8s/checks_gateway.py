@@ -122,6 +122,17 @@ def the_audit_outlives_its_pod(objects):
 
 
 @check
+def jobs_do_not_change_with_the_settings(objects):
+    """Kubernetes refuses a Job that has changed, and the name of a ConfigMap changes with its content."""
+    for pod in pods(objects):
+        if pod.owner["kind"] == "Job":
+            seen = environment(objects, {"envFrom": pod.main.get("envFrom", [])})
+            others = [name for name in seen if name.startswith("GATEWAY_") and not name.startswith("GATEWAY_CASES_")]
+            if others:
+                yield f"{pod.name} cannot be applied again when {others[0]} changes"
+
+
+@check
 def cases_have_their_tables(objects):
     if "GATEWAY_CASES_DATABASE" in environment(objects, pod_of(objects, "gateway").main):
         commands = [pod.main.get("command", []) for pod in pods(objects)]

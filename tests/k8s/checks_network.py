@@ -87,11 +87,11 @@ def whoever_asks_gets_in(objects):
         return
     wanted = [
         ("serving", 8500, {"app": "gateway"}),
-        ("serving", 8501, {"namespace": "monitoring"}),
-        ("gateway", 8000, {"namespace": "monitoring"}),
+        ("serving", 8501, {"namespace": "monitoring-example"}),
+        ("gateway", 8000, {"namespace": "monitoring-example"}),
     ]
     if of_kind(objects, "Gateway"):
-        wanted.append(("gateway", 8000, {"namespace": "gateway-system"}))
+        wanted.append(("gateway", 8000, {"namespace": "gateway-example"}))
     if any(pod.app == "load-test" for pod in pods(objects)):
         wanted.append(("gateway", 8000, {"app": "load-test"}))
     for app, port, how in wanted:

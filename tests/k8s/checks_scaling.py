@@ -38,6 +38,17 @@ def scalers_ask_for_what_exists(objects):
 
 
 @check
+def scalers_ask_about_their_own_namespace(objects):
+    """kustomize's `namespace:` does not reach into a query."""
+    for scaler in of_kind(objects, "ScaledObject"):
+        own = f'namespace="{scaler["metadata"]["namespace"]}"'
+        for trigger in scaler["spec"]["triggers"]:
+            query = trigger["metadata"]["query"]
+            if not len(METRICS.findall(query)) == query.count("namespace=") == query.count(own):
+                yield f"{scaler['metadata']['name']} does not ask for {own} alone"
+
+
+@check
 def gateways_scale_before_they_refuse(objects):
     settings, scaler = settings_or_none(objects), find(objects, "ScaledObject", "gateway")
     if settings and scaler:

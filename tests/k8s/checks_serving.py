@@ -13,7 +13,7 @@ from tests.processes import ROOT
 
 CONFIG = ROOT / "serving" / "config"
 OF_THE_CLUSTER = {"model_config_file_poll_wait_seconds", "grpc_channel_arguments"}
-"""Flags that make sense only where a file is mounted, and with replicas that come and go. The embedded server has neither."""
+"""Flags that make sense only where a file is mounted, and with replicas that come and go. The embedded one has the second."""
 
 FOLDERS = {"model_config_file", "batching_parameters_file", "monitoring_config_file"}
 MARGIN_S = 5
@@ -135,10 +135,9 @@ def whoever_stops_has_the_time(objects):
         yield f"a model server stops while a gateway, told to stop in the same moment, still has {needed} s"
     arguments = dict(pair.split("=") for pair in flags(serving.main).get("grpc_channel_arguments", "").split(",") if pair)
     age_s = int(arguments.get("grpc.max_connection_age_ms", 0)) / 1000
-    if "serving.embedded" not in serving.main["command"]:
-        if not age_s or pre_stop_s(serving) < age_s * 1.1 + LOOK_UP_S + DNS_CACHE_S:
-            yield "a model server stops before its gateways have looked up the addresses anew"
-        if int(arguments.get("grpc.max_connection_age_grace_ms", 0)) / 1000 <= settings.predict_timeout_s:
-            yield "a connection that has its age ends under a call"
+    if not age_s or pre_stop_s(serving) < age_s * 1.1 + LOOK_UP_S + DNS_CACHE_S:
+        yield "a model server stops before its gateways have looked up the addresses anew"
+    if int(arguments.get("grpc.max_connection_age_grace_ms", 0)) / 1000 <= settings.predict_timeout_s:
+        yield "a connection that has its age ends under a call"
     if serving.spec["terminationGracePeriodSeconds"] < pre_stop_s(serving) + settings.predict_timeout_s + MARGIN_S:
         yield "a model server is killed under its last calls"

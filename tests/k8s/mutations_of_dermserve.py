@@ -107,17 +107,30 @@ simple(
 simple(
     "scalers_ask_for_what_exists",
     "a metric that is none",
-    lambda o: trigger(o, "gateway")["metadata"].update(query="sum(dermserve_gateway_in_flight)"),
+    lambda o: trigger(o, "gateway")["metadata"].update(query='sum(dermserve_gateway_in_flight{namespace="dermserve"})'),
 )
 simple(
     "scalers_ask_for_what_exists",
     "not PromQL",
-    lambda o: trigger(o, "gateway")["metadata"].update(query="sum(dermserve_gateway_pictures"),
+    lambda o: trigger(o, "gateway")["metadata"].update(query='sum(dermserve_gateway_pictures{namespace="dermserve"}'),
 )
 simple(
     "scalers_ask_for_what_exists",
     "shrinks blindly",
     lambda o: trigger(o, "serving")["metadata"].update(ignoreNullValues="true"),
+)
+
+
+@breaks("scalers_ask_about_their_own_namespace", "another namespace's pictures")
+def _(objects):
+    asked = trigger(objects, "serving")["metadata"]
+    asked["query"] = asked["query"].replace('namespace="dermserve"', 'namespace="staging"', 1)
+
+
+simple(
+    "scalers_ask_about_their_own_namespace",
+    "everybody's pictures",
+    lambda o: trigger(o, "gateway")["metadata"].update(query='sum(dermserve_gateway_pictures{job="gateway"})'),
 )
 simple("gateways_scale_before_they_refuse", "too late", lambda o: trigger(o, "gateway")["metadata"].update(threshold="20"))
 
@@ -182,3 +195,8 @@ simple(
     lambda o: rules(o, "serving", "egress").append({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 80}]}),
 )
 simple("jobs_are_fenced_in", "training is open", lambda o: drop(o, "NetworkPolicy", "training"))
+simple(
+    "jobs_do_not_change_with_the_settings",
+    "all settings",
+    lambda o: pod(o, "Job/cases-upgrade").main["envFrom"].append(pod_of(o, "gateway").main["envFrom"][0]),
+)

@@ -1,6 +1,6 @@
 """References that are broken."""
 
-from tests.k8s.mutations import breaks, drop, pod, simple
+from tests.k8s.mutations import breaks, drop, pod, rules, settings, simple, trigger
 from tests.k8s.objects import find, pod_of, pods
 
 simple("namespaces_are_set", "elsewhere", lambda o: find(o, "Service", "gateway")["metadata"].update(namespace="default"))
@@ -112,3 +112,29 @@ simple(
     "no such listener",
     lambda o: find(o, "HTTPRoute", "gateway")["spec"]["parentRefs"][0].update(sectionName="tls"),
 )
+simple(
+    "what_has_to_be_replaced_says_example",
+    "a provider",
+    lambda o: settings(o).update(GATEWAY_OIDC_ISSUER="https://id.hospital.org/realms/staff"),
+)
+simple(
+    "what_has_to_be_replaced_says_example",
+    "a Prometheus",
+    lambda o: trigger(o, "gateway")["metadata"].update(serverAddress="http://prometheus-operated.monitoring.svc:9090"),
+)
+simple(
+    "what_has_to_be_replaced_says_example",
+    "an image that is mounted",
+    lambda o: pod_of(o, "serving").spec["volumes"].append({"name": "x", "image": {"reference": "dermserve/models:0.1.0"}}),
+)
+simple(
+    "what_has_to_be_replaced_says_example",
+    "a class",
+    lambda o: find(o, "Gateway", "dermserve")["spec"].update(gatewayClassName="istio"),
+)
+
+
+@breaks("what_has_to_be_replaced_says_example", "a namespace")
+def _(objects):
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": "gateway-system"}}
+    rules(objects, "gateway", "ingress").append({"from": [{"namespaceSelector": selector}], "ports": [{"port": 8000}]})

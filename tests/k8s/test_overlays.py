@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import yaml
 from tests.k8s import rendering, validation
 from tests.k8s.checks import CHECKS
 from tests.k8s.checks_gateway import settings_of
-from tests.k8s.objects import environment, of_kind, pod_of
+from tests.k8s.objects import environment, of_kind, pod_of, pods
 from tests.processes import ROOT
 
 COPIES = {
@@ -43,6 +44,43 @@ def test_an_overlay_is_short_and_lists_components_in_order(overlay):
     assert len((rendering.K8S / "overlays" / overlay / "kustomization.yaml").read_text().splitlines()) <= 30
     assert listed[0] == rendering.FIRST or rendering.FIRST not in listed
     assert listed[-1] == rendering.LAST or rendering.LAST not in listed
+
+
+def images(objects):
+    return {container["image"] for pod in pods(objects) for container in pod.containers}
+
+
+def test_the_local_overlay_runs_the_images_that_make_images_makes():
+    script = (ROOT / "scripts" / "images.sh").read_text()
+    (prefix,) = re.findall(r"^prefix=\$\{REGISTRY:-([\w.]+)\}/dermserve$", script, re.MULTILINE)
+    (names,) = re.findall(r"targets=\((gateway [\w ]+)\)$", script, re.MULTILINE)
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    made = {f"{prefix}/dermserve/{name}:{version}" for name in names.split()}
+    run = images(rendering.overlay("local"))
+
+    assert '--tag "$prefix/$target:$tag"' in script
+    assert len(run) == 2
+    assert run <= made
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_grep_example_finds_the_images_that_come_out_of_your_registry(overlay):
+    """The rest it finds because of a check: what_has_to_be_replaced_says_example."""
+    ours = {image for image in images(rendering.overlay(overlay)) if not image.startswith("docker.io/tensorflow/serving:")}
+
+    renamed = {entry["name"] for entry in kustomization("production")["images"]}
+    named = {image.partition(":")[0] for chosen in rendering.everything() for image in images(rendering.combination(chosen))}
+
+    assert {name for name in named if name.startswith("dermserve/")} == renamed
+    assert ours
+    assert [image for image in ours if "example" not in image] == []
+    assert "`kubectl kustomize OVERLAY | grep example`" in (ROOT / "docs" / "kubernetes.md").read_text()
+
+
+def test_one_machine_needs_no_disk_that_several_nodes_share():
+    claims = of_kind(rendering.overlay("local"), "PersistentVolumeClaim")
+
+    assert [claim["spec"]["accessModes"] for claim in claims] == [["ReadWriteOnce"]]
 
 
 @pytest.mark.parametrize("version", validation.VERSIONS)

@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving.embedded.flags import parse_flags
 from tests import processes
 from tests.processes import wait_until
 
@@ -50,6 +51,13 @@ def timer_base(tmp_path_factory):
     timer = Timer()
     tf.saved_model.save(timer, str(base / "1"), signatures={"serving_default": timer.wait})
     return base
+
+
+def wait(channel, seconds):
+    """Ask the timer; gives the pending call."""
+    inputs = {"seconds": tf.make_tensor_proto(np.array([seconds]))}
+    request = predict_pb2.PredictRequest(model_spec={"name": "lesion"}, inputs=inputs)
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request, timeout=20)
 
 
 def refuses(port):
@@ -154,17 +162,36 @@ def test_calls_beyond_the_thread_limit_are_refused(timer_base, tmp_path):
         processes.model_server(timer_base, tmp_path, "--grpc_max_threads=2", labels="") as (_, port, _rest),
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
-
-        def wait(seconds):
-            inputs = {"seconds": tf.make_tensor_proto(np.array([seconds]))}
-            request = predict_pb2.PredictRequest(model_spec={"name": "lesion"}, inputs=inputs)
-            return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(request, timeout=20)
-
-        answers = [wait(2.0) for _ in range(6)]
+        answers = [wait(channel, 2.0) for _ in range(6)]
         codes = [answer.code().name for answer in answers]
 
         assert sorted(codes) == ["OK"] * 2 + ["RESOURCE_EXHAUSTED"] * 4
-        wait_until(lambda: wait(0.0).code() == grpc.StatusCode.OK)
+        wait_until(lambda: wait(channel, 0.0).code() == grpc.StatusCode.OK)
+
+
+def test_a_connection_ends_at_its_age_but_no_call_with_it_and_the_next_call_makes_another(timer_base, tmp_path):
+    """A gateway looks up the addresses anew then: that is how it finds a further replica."""
+    age = "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,grpc.max_connection_age_grace_ms=20000"
+    states = []
+    with (
+        processes.model_server(timer_base, tmp_path, age, labels="") as (_, port, _rest),
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        channel.subscribe(states.append)
+        pending = wait(channel, 4.0)
+        wait_until(lambda: grpc.ChannelConnectivity.READY in states)
+        wait_until(lambda: states[-1] is grpc.ChannelConnectivity.IDLE)
+
+        assert pending.code() is grpc.StatusCode.OK
+        assert wait(channel, 0.0).code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("given", ["grpc.max_connection_age_ms", "=5", "a=1,b"])
+def test_a_channel_argument_that_is_no_pair_ends_the_start(given, capsys):
+    with pytest.raises(SystemExit):
+        parse_flags(["--model_base_path=x", f"--grpc_channel_arguments={given}"])
+
+    assert "expected key=value" in capsys.readouterr().err
 
 
 def test_it_stops_in_order_and_lets_requests_finish(base, tmp_path):
