@@ -1,25 +1,32 @@
 """`python -m loadtests.corpus FOLDER`: the files that are sent, the same each time, and a manifest of what each must get."""
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import random
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from loadtests import hostile, pictures
+from loadtests import hostile, metadata, pictures
 from loadtests.recipe import OK, Kind
 
 MANIFEST = "manifest.json"
+_UNFINISHED = "manifest.json.partial"
 
 SHARES: dict[Kind, float] = {"everyday": 10, "real": 10, "rare": 1}
 """How often a picture is of that kind, as far as the corpus has any."""
 
-_REAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif"}
+_REAL_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+"""Of files whose metadata can be taken out."""
+
+_REAL_NAME = re.compile(r"real-\d{5}\.[a-z]+")
 _MIN_EDGE = 64
 _MAX_PIXELS = 25_000_000
 _MAX_BYTES = 20_000_000
@@ -96,20 +103,49 @@ def read(folder: Path) -> Corpus:
 
 
 def write(folder: Path, real: Path | None = None, max_megapixels: float = float("inf")) -> list[Entry]:
-    """Make the files and, last, the manifest.
+    """Make the files, for their owner alone, and name the manifest last. A corpus that was there before is removed.
 
     Args:
         folder: to write into.
         real: folder with pictures to mix in; None for none.
         max_megapixels: larger pictures that must be classified are left out.
+
+    Raises:
+        CorpusError: real pictures would come among other files, or their own.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if real and (folder.resolve().is_relative_to(real.resolve()) or real.resolve().is_relative_to(folder.resolve())):
+        raise CorpusError(f"{folder} and {real} hold one another")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_corpus(folder)
+    if real:
+        if any(folder.iterdir()):
+            raise CorpusError(f"{folder} holds other files: real pictures need a folder of their own")
+        folder.chmod(0o700)
     entries = [*_painted(max_megapixels), *(_real(real) if real else [])]
-    for entry in entries:
-        (folder / entry.name).write_bytes(entry.data)
     documents = [{key: value for key, value in asdict(entry).items() if key != "data"} for entry in entries]
-    (folder / MANIFEST).write_text(json.dumps({"files": documents}, indent=1) + "\n")
+    # What an interrupted run has written is known by it, so that the next one removes it.
+    _write_private(folder / _UNFINISHED, (json.dumps({"files": documents}, indent=1) + "\n").encode())
+    for entry in entries:
+        _write_private(folder / entry.name, entry.data)
+    (folder / _UNFINISHED).rename(folder / MANIFEST)
     return entries
+
+
+def _remove_corpus(folder: Path) -> None:
+    manifests = [path for path in (folder / MANIFEST, folder / _UNFINISHED) if path.exists()]
+    # Of one that cannot be read, or was written over what an older one had left, at least nothing real stays.
+    names = {path.name for path in folder.iterdir() if manifests and _REAL_NAME.fullmatch(path.name)}
+    for manifest in manifests:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            names |= {Path(document["name"]).name for document in json.loads(manifest.read_text())["files"]} - {""}
+    for path in (*(folder / name for name in names), *manifests):
+        path.unlink(missing_ok=True)
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
 
 
 def _painted(max_megapixels: float) -> Iterator[Entry]:
@@ -119,16 +155,16 @@ def _painted(max_megapixels: float) -> Iterator[Entry]:
 
 
 def _real(folder: Path) -> Iterator[Entry]:
-    """Pictures of the folder that are within the gateway's limits; under a number, for a file's name may tell who it is of."""
+    """Pictures of the folder that are within the gateway's limits; without names and metadata, which may tell who it is."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _REAL_SUFFIXES)
     for number, path in enumerate(found, 1):
-        data = path.read_bytes()
         try:
+            data = metadata.strip(path.read_bytes())
             with Image.open(path) as opened:
                 size = opened.size
-        except (UnidentifiedImageError, Image.DecompressionBombError):
+        except (OSError, Image.DecompressionBombError):
             continue
-        if min(size) >= _MIN_EDGE and size[0] * size[1] <= _MAX_PIXELS and len(data) <= _MAX_BYTES:
+        if data and min(size) >= _MIN_EDGE and size[0] * size[1] <= _MAX_PIXELS and len(data) <= _MAX_BYTES:
             yield _entry(f"real-{number:05}{path.suffix.lower()}", "real", data, size[0] * size[1])
 
 
@@ -146,7 +182,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.real and not options.real.is_dir():
         parser.error(f"no folder {options.real}")
-    entries = write(options.folder, options.real, options.max_megapixels)
+    try:
+        entries = write(options.folder, options.real, options.max_megapixels)
+    except (CorpusError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
     kinds = [entry.kind for entry in entries]
     total = sum(entry.size for entry in entries)
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))

@@ -12,11 +12,15 @@ if [ -z "$host" ]; then
 fi
 ensure_environment load
 python=$(python_of load)
-corpus=${LOAD_CORPUS:-$run_dir/corpus}
-real=()
-if [ -n "${REAL:-}" ]; then real=(--real "$REAL"); fi
-if [ -n "${REAL:-}" ] || [ ! -s "$corpus/manifest.json" ]; then
-  "$python" -m loadtests.corpus "$corpus" "${real[@]}"
+# Real pictures lie in a folder of their own, so that they are sent when REAL names them and at no other time.
+if [ -n "${REAL:-}" ]; then
+  corpus=${LOAD_CORPUS:-$run_dir/corpus-real}
+  "$python" -m loadtests.corpus "$corpus" --real "$REAL"
+else
+  corpus=${LOAD_CORPUS:-$run_dir/corpus}
+  if [ ! -s "$corpus/manifest.json" ] || { [ -z "${LOAD_CORPUS:-}" ] && grep -q '"kind": "real"' "$corpus/manifest.json"; }; then
+    "$python" -m loadtests.corpus "$corpus"
+  fi
 fi
 shape=${SHAPE:-soak}
 reports=${LOAD_REPORTS:-$run_dir/load/$(date --utc +%Y%m%dT%H%M%SZ)-$shape}

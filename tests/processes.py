@@ -170,7 +170,10 @@ def redis_server(folder: Path, *flags: str, port: int | None = None) -> Iterator
 
 @contextmanager
 def postgres_server(folder: Path) -> Iterator[tuple[Program, str, Path]]:
-    """PostgreSQL with an empty database `cases`. Gives the program, its address without a password, and the password's file."""
+    """PostgreSQL with an empty database `cases`, which belongs to an ordinary role.
+
+    Gives the program, the address for that role without a password, and the file of the password, which `postgres` has, too.
+    """
     # It refuses to run as root, and pytest's folders are root's alone.
     as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
     programs = postgres_programs()
@@ -179,7 +182,7 @@ def postgres_server(folder: Path) -> Iterator[tuple[Program, str, Path]]:
     with tempfile.TemporaryDirectory(prefix="dermserve-postgres-") as home:
         if as_nobody:
             os.chown(home, NOBODY, NOBODY)
-        setup = [programs / "initdb", f"--pgdata={home}/data", "--username=gateway", "--auth=scram-sha-256", "--no-sync"]
+        setup = [programs / "initdb", f"--pgdata={home}/data", "--username=postgres", "--auth=scram-sha-256", "--no-sync"]
         shared_password = Path(home, "password")
         shared_password.write_text(password.read_text())
         shared_password.chmod(0o644)
@@ -188,10 +191,11 @@ def postgres_server(folder: Path) -> Iterator[tuple[Program, str, Path]]:
         server = [*as_nobody, str(programs / "postgres"), "-D", f"{home}/data", "-h", "127.0.0.1", "-p", str(port)]
         with running([*server, "-k", "", "-c", "fsync=off", "-c", "max_connections=40"], folder / "postgres.log") as program:
             program.wait_for(lambda: "ready to accept connections" in program.output)
-            maintenance = f"host=127.0.0.1 port={port} user=gateway dbname=postgres password='correct horse'"
+            maintenance = f"host=127.0.0.1 port={port} user=postgres dbname=postgres password='correct horse'"
             with psycopg.connect(maintenance, autocommit=True) as connection:
-                connection.execute("CREATE DATABASE cases")
-            yield program, f"postgresql+psycopg://gateway@127.0.0.1:{port}/cases", password
+                connection.execute("CREATE ROLE dermserve LOGIN PASSWORD 'correct horse'")
+                connection.execute("CREATE DATABASE cases OWNER dermserve")
+            yield program, f"postgresql+psycopg://dermserve@127.0.0.1:{port}/cases", password
             # SIGTERM would wait for every client.
             program.process.send_signal(signal.SIGINT)
             program.process.wait(timeout=30)
@@ -223,10 +227,15 @@ def wait_until(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def head_commit() -> str:
-    """What is checked out, for the pages that a measurement writes."""
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+def head_commit(checkout: Path = ROOT) -> str:
+    """What is checked out, for the pages that a measurement writes; with `-changed` if anything but pages is not so."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=checkout, capture_output=True, text=True, check=True).stdout.strip()
+
+    # The page of the measurement before this one may not be committed yet, and measures nothing.
+    changed = git("status", "--porcelain", "--", ".", ":(exclude)docs/*.md")
+    return git("rev-parse", "--short", "HEAD") + ("-changed" if changed else "")
 
 
 def free_port() -> int:

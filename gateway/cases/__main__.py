@@ -11,8 +11,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.audit.history import NOTHING_KNOWN, CaseHistory, read_history
-from gateway.audit.record import Action, Event
+from gateway.audit.history import CaseHistory, IncompleteHistory, read_history
+from gateway.audit.record import Action, Event, Head
 from gateway.audit.trail import NO_AUDIT, Audit, FileAudit
 from gateway.audit.verification import BrokenChain
 from gateway.cases import database, migration
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_run(given, settings))
     except BrokenChain as error:
         print(f"error: an audit record is broken, erasures may be missing from it: {error}", file=sys.stderr)
+        return 1
+    except IncompleteHistory as error:
+        print(f"error: erasures may be missing: {error}", file=sys.stderr)
         return 1
     except (SettingsError, GatewayError, BackupError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -61,8 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     known = back.add_mutually_exclusive_group(required=True)
     _add_audit(known.add_argument)
     known.add_argument("--no-audit", action="store_true", help="there is no audit record: erased cases come back")
+    _add_after(back)
     again = commands.add_parser("erase-again", help="after pg_restore: erase what the audit record says was erased")
     _add_audit(again.add_argument, required=True)
+    _add_after(again)
     return parser
 
 
@@ -78,6 +83,17 @@ def _add_audit(add: Callable[..., object], **options: bool) -> None:
     )
 
 
+def _add_after(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--after",
+        action="append",
+        default=[],
+        type=Head.parse,
+        metavar="SEQUENCE:HASH",
+        help="end of older audit files that are not given: they were full before the backup was made; once for each machine",
+    )
+
+
 def _run(given: argparse.Namespace, settings: Settings) -> str:
     engine = database.connect(settings)
     try:
@@ -86,7 +102,7 @@ def _run(given: argparse.Namespace, settings: Settings) -> str:
         if given.command == "backup":
             return _back_up(engine, given.file, settings)
         if given.command in ("restore", "erase-again"):
-            history = read_history(given.audit) if given.audit else NOTHING_KNOWN
+            history = read_history(given.audit or (), given.after)
             if given.command == "restore":
                 return _restore(engine, given.file, history, settings)
             return _erase_again(DatabaseStore(engine), history, settings)
@@ -132,9 +148,11 @@ def _erase_again(store: DatabaseStore, history: CaseHistory, settings: Settings)
 
 
 def _tell_missing(store: DatabaseStore, history: CaseHistory) -> str:
-    """What was kept after the backup has only left its ids."""
+    """From where on erasures are known, and what was kept after the backup: only its ids are left."""
+    known = f"; erasures are known from {' and '.join(history.known_from)} on" if history.known_from else ""
     missing = store.missing(history.kept - history.erased)
-    return "".join([f"; {len(missing)} kept according to the audit record and not there", *(f"\n{id_}" for id_ in missing)])
+    told = f"{known}; {len(missing)} kept according to the audit record and not there"
+    return "\n".join([told, *missing])
 
 
 def _recorder(settings: Settings) -> Callable[[Action, str, str, tuple[str, ...]], None]:

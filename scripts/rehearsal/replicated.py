@@ -115,8 +115,9 @@ class Replicated:
 
     def _restore(self, backup: Phase) -> None:
         """The steps of docs/recovery.md: nobody sees the record before the erasures are done."""
-        self._desk.run("createdb", "restored")
-        self._desk.run("pg_restore", "--exit-on-error", "--no-owner", "--dbname=restored", str(self._dump))
+        self._desk.run("createdb", "--owner=dermserve", "restored")
+        options = ["--exit-on-error", "--no-owner", "--role=dermserve", "--dbname=restored"]
+        self._desk.run("pg_restore", *options, str(self._dump))
         dumped = read_record(self._beside)
         cases_command("upgrade", release=processes.ROOT, settings=self._beside)
         records = [option for machine in self._machines for option in ("--audit", str(machine.audit))]

@@ -71,14 +71,14 @@ def cases_command(*arguments: str, release: Path, settings: dict[str, str]) -> s
 
 
 class PostgresDesk:
-    """What an operator of PostgreSQL types."""
+    """What an operator of PostgreSQL types, who is not the role that the gateways are."""
 
     def __init__(self, address: str, password: Path) -> None:
         port = address.rpartition(":")[2].partition("/")[0]
         self._environment = {
             "PGHOST": "127.0.0.1",
             "PGPORT": port,
-            "PGUSER": "gateway",
+            "PGUSER": "postgres",
             "PGPASSWORD": password.read_text().strip(),
         }
 

@@ -1,11 +1,12 @@
 """The case record is lost and comes back: whole, of one moment, and without what was erased."""
 
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -262,29 +263,65 @@ def test_an_older_backup_is_upgraded_and_a_newer_one_refused(record, empty, file
     assert empty.store.page(Selection(), 9) == before
 
 
-def test_what_was_erased_does_not_come_back_with_a_backup(record, empty, file, tmp_path, monkeypatch, capsys):
-    """Two machines with a record each; one has moved its oldest file away."""
-    machines = [FileAudit(tmp_path / f"audit-{name}.jsonl", max_bytes=1) for name in ("a", "b")]
-    for number in range(6):
-        record.store.keep(case(number), lambda number=number: note(machines[0], "keep_case", case(number)))
-    back_up(record.engine, file, seal)
-    record.store.erase(case(0).id, lambda: note(machines[0], "erase_case", case(0)))
-    record.store.erase(case(1).id, lambda: note(machines[1], "erase_case", case(1)))
-    record.store.keep(case(6), lambda: note(machines[1], "keep_case", case(6)))
-    files = {name: [*sorted(tmp_path.glob(f"audit-{name}.jsonl.0*")), tmp_path / f"audit-{name}.jsonl"] for name in "ab"}
+class TwoMachines:
+    """An audit record each, a file for each record; since the backup two cases were erased and one was kept."""
+
+    def __init__(self, record, file, folder):
+        machines = [FileAudit(folder / f"audit-{name}.jsonl", max_bytes=1) for name in ("a", "b")]
+        for number in range(6):
+            record.store.keep(case(number), lambda number=number: note(machines[0], "keep_case", case(number)))
+        back_up(record.engine, file, seal)
+        record.store.erase(case(0).id, lambda: note(machines[0], "erase_case", case(0)))
+        record.store.erase(case(1).id, lambda: note(machines[1], "erase_case", case(1)))
+        record.store.keep(case(6), lambda: note(machines[1], "keep_case", case(6)))
+        self.a, self.b = ([*sorted(folder.glob(f"audit-{name}.jsonl.0*")), folder / f"audit-{name}.jsonl"] for name in "ab")
+
+
+@pytest.fixture
+def machines(record, empty, file, tmp_path, monkeypatch):
     monkeypatch.setenv("GATEWAY_CASES_DATABASE", empty.address)
     monkeypatch.setenv("GATEWAY_AUDIT_FILE", str(tmp_path / "audit-a.jsonl"))
+    return TwoMachines(record, file, tmp_path)
 
-    code = main(["restore", str(file), "--audit", *map(str, files["a"][2:]), "--audit", *map(str, files["b"])])
 
-    assert code == 0
+def test_what_was_erased_does_not_come_back_with_a_backup(machines, empty, file, tmp_path, capsys):
+    assert main(["restore", str(file), "--audit", *map(str, machines.a), "--audit", *map(str, machines.b)]) == 0
+
     assert numbers(empty.store) == [2, 3, 4, 5]
     told = capsys.readouterr().out
-    assert "4 cases and 0 findings restored, 2 erased ones left out" in told
+    assert "4 cases and 0 findings restored, 2 erased ones left out; erasures are known from record 1 of 2" in told
     assert told.endswith(f"; 1 kept according to the audit record and not there\n{case(6).id}\n")
-    assert len(files["a"]) > 3
     report = verify([*sorted(tmp_path.glob("audit-a.jsonl.0*")), tmp_path / "audit-a.jsonl"])
     assert report.records == 6 + 1 + 1
+
+
+def test_a_file_with_an_erasure_is_not_left_out_unseen(machines, empty, file, tmp_path, capsys):
+    """Nobody can tell it from one that holds none, so neither is."""
+    assert len(machines.b) == 2
+    (tmp_path / "begun").touch()
+    whole = ["--audit", *map(str, machines.a)]
+    for missing in (machines.b[1:], [tmp_path / "begun"]):
+        assert main(["restore", str(file), *whole, "--audit", *map(str, missing)]) == 1
+        assert "erasures may be missing" in capsys.readouterr().err
+    assert main(["restore", str(file), "--audit", *map(str, machines.a[2:]), "--audit", *map(str, machines.b)]) == 1
+    assert "audit-a.jsonl.000000000003 begins with record 3" in capsys.readouterr().err
+    assert not empty.path.exists() or empty.path.stat().st_size == 0
+    migration.upgrade(empty.engine)
+    assert main(["erase-again", *whole, "--audit", str(machines.b[1])]) == 1
+
+
+def test_older_files_are_left_out_where_somebody_says_that_they_were_full_before(machines, empty, file, capsys):
+    end = str(verify(machines.a[:2]).head)
+    known = ["--audit", *map(str, machines.a[2:]), "--audit", *map(str, machines.b), "--after", end]
+
+    assert main(["restore", str(file), *known]) == 0
+    told = capsys.readouterr().out
+    assert main(["erase-again", *known]) == 0
+
+    assert numbers(empty.store) == [2, 3, 4, 5]
+    for output in (told, capsys.readouterr().out):
+        assert "; erasures are known from record 3 of 2" in output
+        assert " and record 1 of 2" in output
 
 
 def test_a_broken_audit_record_stops_the_restoration(record, empty, file, tmp_path, capsys, monkeypatch):
@@ -306,7 +343,7 @@ def test_a_broken_audit_record_stops_the_restoration(record, empty, file, tmp_pa
 
 
 def test_postgresql_comes_back_beside_the_old_one_and_without_what_was_erased(postgres, connect, tmp_path, monkeypatch, capsys):
-    """The steps of docs/recovery.md."""
+    """The commands of docs/recovery.md as they stand there, while a gateway is connected and connects again."""
     address, password = postgres
     monkeypatch.setenv("GATEWAY_CASES_DATABASE", address)
     monkeypatch.setenv("GATEWAY_CASES_PASSWORD_FILE", str(password))
@@ -318,29 +355,64 @@ def test_postgresql_comes_back_beside_the_old_one_and_without_what_was_erased(po
         store.keep(case(number), lambda number=number: note(audit, "keep_case", case(number)))
     assert main(["backup", str(tmp_path / "file")]) == 1
     assert "pg_dump" in capsys.readouterr().err
+    dump, *out_of_the_way, create, fill, give_name = documented_commands(tmp_path / "cases.dump")
+    assert len(out_of_the_way) == 3
 
-    dump = tmp_path / "cases.dump"
-    postgres_program(postgres, "pg_dump", "--format=custom", f"--file={dump}", "cases")
+    postgres_program(postgres, *dump)
     store.erase(case(3).id, lambda: note(audit, "erase_case", case(3)))
-    postgres_program(postgres, "createdb", "restored")
-    postgres_program(postgres, "pg_restore", "--exit-on-error", "--no-owner", "--dbname=restored", str(dump))
-    monkeypatch.setenv("GATEWAY_CASES_DATABASE", address.replace("/cases", "/restored"))
-    assert main(["upgrade"]) == 0
-    assert main(["erase-again", "--audit", str(tmp_path / "audit.jsonl")]) == 0
+    with asking(store) as answers:
+        for command_line in (*out_of_the_way, create, fill):
+            postgres_program(postgres, *command_line)
+        monkeypatch.setenv("GATEWAY_CASES_DATABASE", address.replace("/cases", "/restored"))
+        assert main(["upgrade"]) == 0
+        assert main(["erase-again", "--audit", str(tmp_path / "audit.jsonl")]) == 0
+        assert "1 cases erased again; erasures are known from record 1 of 2" in capsys.readouterr().out
+        processes.wait_until(lambda: answers[-1] is None)
+        postgres_program(postgres, *give_name)
+        processes.wait_until(lambda: answers[-1] is not None)
 
-    assert "1 cases erased again; 0 kept according" in capsys.readouterr().out
-    restored = connect(postgres, "restored")
-    assert numbers(restored) == [0, 1, 2, 4]
+    # Nobody has seen what had been erased.
+    assert [answer for answer in dict.fromkeys(answers) if answer] == [(0, 1, 2, 4)]
     # Numbers of findings go on from where they were.
-    keep(restored, 9)
+    keep(store, 9)
     assert verify([tmp_path / "audit.jsonl"]).records == 5 + 1 + 1
+
+
+def documented_commands(dump):
+    """PostgreSQL's own, with the place of the dump."""
+    lines = (processes.ROOT / "docs" / "recovery.md").read_text().splitlines()
+    found = [line for line in lines if line.startswith(("pg_dump ", "psql ", "createdb ", "pg_restore "))]
+    return [shlex.split(line.replace("cases-2026-01-31.dump", str(dump))) for line in found]
+
+
+@contextmanager
+def asking(store):
+    """Somebody who asks for the cases all the time; None is a record that is away."""
+    answers = []
+    stopped = threading.Event()
+
+    def ask():
+        while not stopped.is_set():
+            try:
+                answers.append(tuple(numbers(store)))
+            except CasesUnavailable:
+                answers.append(None)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        processes.wait_until(lambda: answers)
+        yield answers
+    finally:
+        stopped.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_migration_that_changes_a_table_keeps_what_hangs_on_it(kind, empty, postgres, connect, next_release):
     environment, store = {"GATEWAY_CASES_DATABASE": empty.address}, empty.store
     if kind == "postgresql":
-        postgres_program(postgres, "createdb", "migrated")
+        postgres_program(postgres, "createdb", "--owner=dermserve", "migrated")
         address = postgres[0].replace("/cases", "/migrated")
         environment = {"GATEWAY_CASES_DATABASE": address, "GATEWAY_CASES_PASSWORD_FILE": str(postgres[1])}
         store = connect(postgres, "migrated")
@@ -375,9 +447,9 @@ def note(audit, action, kept):
 
 
 def postgres_program(postgres, program, *arguments):
-    """As an operator who has the password; the server of the tests listens on a port only."""
+    """As an operator, who is not the role that the gateways are; the server of the tests listens on a port only."""
     port = postgres[0].rpartition(":")[2].partition("/")[0]
-    environment = os.environ | {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "gateway"}
+    environment = os.environ | {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "postgres"}
     environment["PGPASSWORD"] = postgres[1].read_text().strip()
     subprocess.run([processes.postgres_programs() / program, *arguments], env=environment, check=True, timeout=60)
 
