@@ -48,6 +48,10 @@ prove-rollout: ## drive traffic through a whole roll-out on two replicas; count 
 rehearse: ## upgrade, roll back, lose and restore under traffic; fail if anything is lost
 	@scripts/rehearse.sh
 
+.PHONY: soak
+soak: ## keep a gateway under traffic (MINUTES=20) while everything breaks once and again; fail if anything is lost
+	@scripts/soak.sh
+
 .PHONY: lighthouse screenshots reduction black-box
 lighthouse: ## measure the portal's pages with Lighthouse; fail where a score is too low
 	@scripts/lighthouse.sh

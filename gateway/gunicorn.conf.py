@@ -4,14 +4,17 @@ import ctypes
 import os
 import resource
 import shutil
+import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from gateway import metric_files
 from gateway.lingering import MAX_LINGERING
 from gateway.settings import IS_STOPPING, Settings
 
@@ -85,6 +88,20 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 control_socket_disable = True
 # The canonical line of gateway.logs replaces it.
 accesslog = None
+
+
+_NO_ROOM_PAUSE_S = 1.0
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Take room for the worker's metrics; without any, end, and be started again until there is."""
+    try:
+        metric_files.reserve(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]), worker.pid)
+    except OSError as error:
+        server.log.error("no room for metrics: %s", error)  # noqa: TRY400  (once a second: one line, no traceback)
+        time.sleep(_NO_ROOM_PAUSE_S)
+        # Not as an exception, which gunicorn takes for a program that will never start, and ends them all.
+        sys.exit(1)
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  (gunicorn's hook)

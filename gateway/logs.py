@@ -5,6 +5,9 @@ import logging
 import re
 import sys
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO, cast
 
 import structlog
 
@@ -13,8 +16,39 @@ from serving import tracing
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{7,63}")
 
 
-def configure() -> None:
-    """Set structlog up for the process."""
+class _Lines:
+    """A stream that may lose lines: no answer depends on whether there is room for its own (a full disk, a reader gone)."""
+
+    def __init__(self, stream: TextIO, on_loss: Callable[[], None]) -> None:
+        self._stream = stream
+        self._on_loss = on_loss
+
+    def write(self, line: str) -> None:
+        with self._counted():
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with self._counted():
+            self._stream.flush()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self._on_loss()
+
+
+def _ignore() -> None:
+    """Nobody counts."""
+
+
+def configure(on_loss: Callable[[], None] = _ignore) -> None:
+    """Set structlog up for the process.
+
+    Args:
+        on_loss: is told of each line that could not be written.
+    """
     renderer: structlog.types.Processor = structlog.processors.JSONRenderer()
     processors: list[structlog.types.Processor] = [
         structlog.processors.add_log_level,
@@ -30,7 +64,8 @@ def configure() -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # A line and its end in one write: between two of them another process's line would come.
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lines(sys.stderr, on_loss))),
         cache_logger_on_first_use=True,
     )
 

@@ -119,6 +119,7 @@ KEY_FILE_READS = Counter(
 RATE_LIMIT_FALLBACKS = Counter(
     "dermserve_gateway_rate_limit_fallbacks", "Times that a process lost the store of its rate limits and counted for itself."
 )
+LOG_LINES_LOST = Counter("dermserve_gateway_log_lines_lost", "Lines of the log that could not be written when they were due.")
 MODEL_INFO = Gauge(
     "dermserve_gateway_model_info",
     "1 for each version that has answered since the start, with where it comes from.",

@@ -21,7 +21,7 @@ from serving import tracing
 from serving.channel import read_credentials
 from serving.contract import CANARY_LABEL
 
-logs.configure()
+logs.configure(metrics.LOG_LINES_LOST.inc)
 settings = Settings.from_env(os.environ)
 credentials = read_credentials(settings.model_server_ca, settings.model_server_certificate, settings.model_server_key)
 timeout_s = settings.predict_timeout_s

@@ -27,6 +27,7 @@ class Answer:
         body: all of it.
         lost: how the connection ended, when it gave no answer.
         began_s, sent_s, ended_s: of the monotonic clock: first byte out, last byte out, last byte in.
+        port: of ours; 0 when there was no connection.
     """
 
     status: int
@@ -36,6 +37,7 @@ class Answer:
     began_s: float = 0.0
     sent_s: float = 0.0
     ended_s: float = 0.0
+    port: int = 0
 
 
 class AddressError(ValueError):
@@ -85,7 +87,7 @@ class Connection:
             body: in pieces.
             pause_s: between pieces.
         """
-        began_s = time.perf_counter()
+        began_s, port = time.perf_counter(), 0
         try:
             self._connection.putrequest(method, self._path + path)
             for name, value in (self._headers | dict(headers or {})).items():
@@ -93,18 +95,19 @@ class Connection:
             if body:
                 self._connection.putheader("Content-Length", str(sum(map(len, body))))
             self._connection.endheaders()
+            port = self._connection.sock.getsockname()[1]
             self._send_pieces(body, pause_s)
             sent_s = time.perf_counter()
             with self._connection.getresponse() as response:
                 content = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            return Answer(0, lost=type(error).__name__, began_s=began_s, ended_s=time.perf_counter())
+            return Answer(0, lost=type(error).__name__, began_s=began_s, ended_s=time.perf_counter(), port=port)
         received = {name.lower(): value for name, value in response.getheaders()}
         if response.status >= _FIRST_FAILURE:
             # Whoever refuses an upload unread may close behind the answer.
             self._connection.close()
-        return Answer(response.status, received, content, "", began_s, sent_s, time.perf_counter())
+        return Answer(response.status, received, content, "", began_s, sent_s, time.perf_counter(), port)
 
     def _send_pieces(self, body: Iterable[bytes], pause_s: float) -> None:
         """A server may answer before it has read all, and hang up: then its answer is there to be read."""

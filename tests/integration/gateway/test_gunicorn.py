@@ -201,3 +201,16 @@ def _open_files(master):
             except OSError:
                 continue
     return found
+
+
+def test_a_process_has_room_for_all_its_metrics_before_it_serves_anybody(tiny_server, tmp_path):
+    """A hole in such a file ends the process when it is written and the disk is full."""
+    with processes.gateway(tiny_server[0], tmp_path, GATEWAY_WORKERS="1", PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) as (
+        _,
+        address,
+    ):
+        assert classify(address, paint("malignant")).ok
+        files = {path.name.rpartition("_")[0]: path.stat() for path in tmp_path.glob("*.db")}
+
+    assert {"counter", "histogram", "gauge_mostrecent"} <= files.keys()
+    assert {name: stat.st_blocks * 512 >= stat.st_size for name, stat in files.items()} == dict.fromkeys(files, True)
