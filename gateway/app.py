@@ -133,6 +133,9 @@ def create_app(
     # A series that begins with its first occurrence shows Prometheus no increase, and its alert would miss it.
     for slug in problems.BY_SLUG:
         metrics.PROBLEMS.labels(slug)
+    for rule in app.url_map.iter_rules():
+        if "POST" in (rule.methods or ()):
+            metrics.expect_failures(rule.rule, "POST")
     return app
 
 

@@ -50,6 +50,7 @@ class GoldenCheck:
         self._picture = GOLDEN_PICTURE.read_bytes()
         self._sha256 = hashlib.sha256(self._picture).hexdigest()
         self._ended = threading.Event()
+        metrics.GOLDEN_PERIOD.set(period_s)
         for result in metrics.GOLDEN_RESULTS:
             metrics.GOLDEN_CHECKS.labels(result)
 

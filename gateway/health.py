@@ -18,6 +18,8 @@ _READY_TIMEOUT_S: Final = 2.0
 def blueprint(predictor: Predictor, more_metrics: Callable[[], bytes] = bytes) -> Blueprint:
     """Routes /health/live, /health/ready and /metrics, which may have more than what this process counts."""
     health = Blueprint("health", __name__)
+    # By which an outage is found that no request comes through to.
+    metrics.expect_failures("/health/ready", "GET")
 
     @health.get("/health/live")
     @public

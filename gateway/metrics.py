@@ -141,6 +141,11 @@ GOLDEN_LAST_OK = Gauge(
     "When the golden picture last got its recorded answer; 0 before.",
     multiprocess_mode="mostrecent",
 )
+GOLDEN_PERIOD = Gauge(
+    "dermserve_gateway_golden_period_seconds",
+    "Between two checks with the golden picture, as it was set; 0: there are none.",
+    multiprocess_mode="livemax",
+)
 GOLDEN_DIFFERENCE = Gauge(
     "dermserve_gateway_golden_difference",
     "Distance of the last golden answer from the recorded one.",
@@ -148,6 +153,15 @@ GOLDEN_DIFFERENCE = Gauge(
     multiprocess_mode="mostrecent",
 )
 SPANS = Counter("dermserve_gateway_spans", "Spans of traces by what became of them: sent, or lost on the way.", ["result"])
+
+FAILURES: Final = (500, 503, 504)
+"""What a route of ours answers when it fails."""
+
+
+def expect_failures(route: str, method: str) -> None:
+    """Begin at 0: of a series that begins with its first failure Prometheus sees no increase."""
+    for status in FAILURES:
+        REQUESTS.labels(route, method, status)
 
 
 @contextmanager

@@ -99,10 +99,12 @@ MODEL: Final[Rows] = {
         ),
         Panel(
             "Age of the last right answer",
-            "By gateway; ten periods are ten minutes.",
-            {"{{instance}}": f"time() - ({GATEWAY}golden_last_ok_timestamp_seconds > 0)"},
-            unit="s",
-            limit=600,
+            "By gateway, in periods of its checks; from ten on nobody knows whether answers are right.",
+            {
+                "{{instance}}": f"(time() - ({GATEWAY}golden_last_ok_timestamp_seconds > 0))"
+                f" / on (job, instance) ({GATEWAY}golden_period_seconds > 0)"
+            },
+            limit=10,
         ),
         Panel(
             "Distance from the recorded answer",

@@ -30,7 +30,7 @@ PORTAL: Final[Rows] = {
         ),
         Panel(
             "Known to be right, of three days",
-            "Time in which the golden picture got its recorded answer within ten minutes; the objective is 99 % of 30 days.",
+            "Time in which the golden picture got its recorded answer within ten periods; the objective is 99 % of 30 days.",
             {"": "1 - dermserve:golden_stale:ratio_avg3d"},
             "number",
             "percentunit",

@@ -171,3 +171,9 @@ def test_each_version_is_asked_by_itself_and_the_canarys_share_does_not_choose(t
 
 def test_a_folder_that_is_gone_is_nobodys_turn(tmp_path):
     assert not Turn(str(tmp_path / "gone")).is_ours()
+
+
+def test_the_period_is_told_for_an_age_means_nothing_without_it():
+    checker(Recorded(), period_s=3600.0)
+
+    assert value("golden_period_seconds") == 3600.0

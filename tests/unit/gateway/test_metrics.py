@@ -5,6 +5,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from gateway import metrics
+from gateway.app import create_app
+from gateway.settings import Settings
+from tests.unit.gateway.test_app import FixedPredictor
 
 
 @pytest.fixture
@@ -51,3 +54,18 @@ def test_a_stage_counts_the_processors_time_and_not_the_wait_even_when_it_fails(
 
     assert counted("cpu_seconds_total") == at_work + 0.25
     assert passed < counted("seconds_sum") < passed + 0.25
+
+
+def test_failures_are_at_0_before_the_first_one():
+    metrics.REQUESTS.clear()
+
+    create_app(Settings(), FixedPredictor())
+
+    posts = ("/check", "/api/v1/classifications", "/api/v1/classifications:batch")
+    for route, method in [("/health/ready", "GET"), *((route, "POST") for route in posts)]:
+        for status in ("500", "503", "504"):
+            labels = {"route": route, "method": method, "status": status}
+            assert REGISTRY.get_sample_value("dermserve_gateway_requests_total", labels) == 0, labels
+    # That somebody was ready is told by its series being there.
+    ready = {"route": "/health/ready", "method": "GET", "status": "200"}
+    assert REGISTRY.get_sample_value("dermserve_gateway_requests_total", ready) is None
