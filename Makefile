@@ -37,6 +37,10 @@ capacity: ## measure what a picture costs, hold a simulation to a run of the sta
 bench-audit: ## measure what a record of the audit costs on this disk
 	@scripts/bench_audit.sh
 
+.PHONY: bench
+bench: ## measure Dermserve beside other ways to serve the same model, in one run
+	@scripts/bench.sh
+
 .PHONY: load
 load: ## send a gateway visits for some time (SHAPE= DURATION= PEAK= HOST= REAL=); fail where a promise is not kept
 	@scripts/load.sh

@@ -11,6 +11,8 @@ for role in gateway serving load release; do compile "$role" -c test.txt; done
 compile isic
 compile oodeel
 compile checkov
+# Other servers of the same model, and engines, to compare with.
+for role in bentoml ray engines; do compile "$role"; done
 # The files in it, and nothing that it asks for.
 compile kubectl --no-deps
 # NVIDIA built Triton's only wheel on Ubuntu 22.04.

@@ -4,23 +4,31 @@ The server is the one that `flask run` starts, a thread for each request; nothin
 """
 
 import sys
+from collections.abc import Callable
+from typing import IO
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from flask import Flask, Response, jsonify, request
 from PIL import Image
 
 SIZE = (224, 224)
 
 
-def create_app(path: str) -> Flask:
-    """One route, which answers with the probability."""
+def read_picture(file: IO[bytes]) -> npt.NDArray[np.generic]:
+    """[224, 224, 3], 0 to 255, as the paper makes it."""
+    return np.asarray(Image.open(file).convert("RGB").resize(SIZE))
+
+
+def create_app(path: str, read: Callable[[IO[bytes]], npt.NDArray[np.generic]] = read_picture) -> Flask:
+    """One route, which answers with the probability. Where answers are compared, `read` makes the pixels of the others."""
     app = Flask(__name__)
     model = keras.models.load_model(path)
 
     @app.post("/predict")
     def predict() -> Response:
-        picture = Image.open(request.files["file"]).convert("RGB").resize(SIZE)
+        picture = read(request.files["file"].stream)
         output = model.predict(np.asarray(picture, np.float32)[None], verbose=0)
         return jsonify(malignant=float(output[0, 0]))
 

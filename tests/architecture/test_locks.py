@@ -22,7 +22,7 @@ def wanted(role):
         if requirement.startswith("-r "):
             yield from wanted(requirement.removeprefix("-r ").removesuffix(".in"))
         elif requirement:
-            yield re.split("[<>=]", requirement)[0]
+            yield re.split(r"[\[<>=]", requirement)[0]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
