@@ -1,14 +1,14 @@
 """What one picture costs on this machine: short measurements, one request or one batch at a time.
 
-None of them waits for another: what a loaded stack does is for the simulation to say. By how much the same work takes more
-processor time in company, for caches and the memory are shared, is measured apart, with some callers in a closed loop.
+None of them waits for another: what a loaded stack does is for the simulation to say. By how much everything is slower in
+company, for caches, memory and the interpreter's lock are shared, is measured apart, with some callers in a closed loop.
 """
 
+import os
 import re
 import statistics
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -25,7 +25,7 @@ from gateway.settings import Settings
 from scripts.bench_gateway import camera_picture
 from scripts.capacity import callers
 from scripts.capacity.settings import released
-from scripts.capacity.simulation import Batch, Costs
+from scripts.capacity.simulation import Batch, Costs, closed_rate
 from serving.channel import PREDICT_METHOD, open_channel, predict_batch_request
 from serving.contract import IMAGE_SHAPE, STABLE_LABEL
 from serving.models_config import read_models_config
@@ -76,7 +76,7 @@ class Bench:
     Attributes:
         body: of a request with the picture.
         gateway, address: the stack that is validated: defaults, before the released model.
-        model_server, metrics: its model server, with the batching that is released; the address of what it counts.
+        model_server: its model server, with the batching that is released.
         alone, alone_port: the released model again, with a server that waits for no company.
         tiny, tiny_port: a model server whose model computes next to nothing, also without waiting.
         full, full_address: a gateway with one place.
@@ -86,7 +86,6 @@ class Bench:
     gateway: processes.Program
     address: str
     model_server: processes.Program
-    metrics: str
     alone: processes.Program
     alone_port: int
     tiny: processes.Program
@@ -111,7 +110,7 @@ def bench(folder: Path) -> Iterator[Bench]:
         tiny = [sys.executable, "-m", "tests.tiny_model", str(folder / "tiny-model"), "1"]
         written = stack.enter_context(processes.running(tiny, folder / "tiny-model.log"))
         labels = f"{STABLE_LABEL}:{version}"
-        model_server, port, rest_port = stack.enter_context(processes.model_server(base, places[0], labels=labels))
+        model_server, port, _ = stack.enter_context(processes.model_server(base, places[0], labels=labels))
         alone, alone_port, _ = stack.enter_context(
             processes.model_server(base, places[1], labels=labels, batching=str(no_waiting))
         )
@@ -129,7 +128,6 @@ def bench(folder: Path) -> Iterator[Bench]:
             gateway=gateway,
             address=address,
             model_server=model_server,
-            metrics=f"http://127.0.0.1:{rest_port}/monitoring/prometheus/metrics",
             alone=alone,
             alone_port=alone_port,
             tiny=tiny_server,
@@ -168,53 +166,41 @@ def calibrate(on: Bench) -> Costs:
         batches=batches,
         scatter=_quantiles([seconds / one.mean_s for one in alone.values() for seconds in one.wall_s]),
     )
-    return in_company(alone_costs, *_measure_company(on, alone_costs))
+    return in_company(alone_costs, _measure_company(on, alone_costs))
 
 
-def in_company(costs: Costs, gateway: float, server: float) -> Costs:
-    """The same, with so many times the processor time of gateway and model server."""
+def in_company(costs: Costs, company: float) -> Costs:
+    """The same, with everything that needs a processor taking so many times as long."""
     return replace(
         costs,
-        http_s=costs.http_s * gateway,
-        work_s=costs.work_s * gateway,
-        rpc_s=costs.rpc_s * server,
-        batches=tuple(Batch(one.pictures, one.wall_s * server, one.cpu_s * server) for one in costs.batches),
-        gateway_company=gateway,
-        server_company=server,
+        caller_s=costs.caller_s * company,
+        http_s=costs.http_s * company,
+        work_s=costs.work_s * company,
+        rpc_s=costs.rpc_s * company,
+        refusal_s=costs.refusal_s * company,
+        batches=tuple(Batch(one.pictures, one.wall_s * company, one.cpu_s * company) for one in costs.batches),
+        company=company,
     )
 
 
-def _measure_company(on: Bench, costs: Costs) -> tuple[float, float]:
-    """Processor time of a picture when both are busy, over what it takes alone: of the gateway, and of the model server."""
-    watched = [on.gateway.process.pid, on.model_server.process.pid]
-    ends = time.perf_counter() + COMPANY_SECONDS
+def _measure_company(on: Bench, costs: Costs) -> float:
+    """How much slower some callers are served than they would be if everybody got all that a shared processor has to give."""
 
-    def call_on(_: int) -> int:
+    def call_until(ends: float) -> int:
         sent = 0
         while time.perf_counter() < ends:
             _post(on.address, on.body, 200)
             sent += 1
         return sent
 
-    before, batches, pictures = [_cpu_s(pid) for pid in watched], *_batched(on)
     with ThreadPoolExecutor(COMPANY) as pool:
-        sent = sum(pool.map(call_on, range(COMPANY)))
-    gateway_s, server_s = ((_cpu_s(pid) - cpu_s) / sent for pid, cpu_s in zip(watched, before, strict=True))
-    now_batches, now_pictures = _batched(on)
-    size = round((now_pictures - pictures) / (now_batches - batches))
-    alone_s = costs.rpc_s + costs.batch(size).cpu_s / size
-    return gateway_s / (costs.http_s + costs.work_s), server_s / alone_s
-
-
-def _batched(on: Bench) -> tuple[float, float]:
-    """Batches that the model server has computed, and pictures in them."""
-    with urllib.request.urlopen(on.metrics, timeout=30) as page:
-        text = page.read().decode()
-    name = ":tensorflow:serving:batching_session:processed_batch_size"
-    count, total = (
-        sum(float(value) for value in re.findall(rf"^{name}_{part}\S* (\S+)$", text, re.MULTILINE)) for part in ("count", "sum")
-    )
-    return count, total
+        # The first batches of each size are slow.
+        list(pool.map(call_until, [time.perf_counter() + 2.0] * COMPANY))
+        started = time.perf_counter()
+        sent = sum(pool.map(call_until, [started + COMPANY_SECONDS] * COMPANY))
+        rate = sent / (time.perf_counter() - started)
+    everything_here = released(gateway_cores=float(os.cpu_count() or 1))
+    return closed_rate(costs, everything_here, COMPANY, COMPANY_SECONDS) / rate
 
 
 def decoding_s() -> float:
@@ -225,7 +211,7 @@ def decoding_s() -> float:
 
 def middle(rounds: list[Costs]) -> Costs:
     """Medians of several calibrations, field by field; the scatter of all of them together."""
-    names = ("caller_s", "http_s", "work_s", "rpc_s", "idle_s", "refusal_s", "gateway_company", "server_company")
+    names = ("caller_s", "http_s", "work_s", "rpc_s", "idle_s", "refusal_s", "company")
     sizes = zip(*(one.batches for one in rounds), strict=True)
     return Costs(
         **{name: statistics.median(getattr(one, name) for one in rounds) for name in names},

@@ -23,7 +23,7 @@ STEPS = (0.1, 1.0, 4.0, 12.0, 52.0)
 
 CALIBRATED = """
 Every time in the simulation comes from a measurement of that part alone, one caller, one request at a time, nothing queues;
-times by how much the same work takes more processor time in company.
+times by how much slower all of it is in company.
 
 | what | measured on |
 |---|---|
@@ -33,14 +33,14 @@ times by how much the same work takes more processor time in company.
 | refusal | a gateway whose only place is held by an upload that has stopped |
 | batch | so many pictures in one call to the released model, without waiting for company; by the clock, and processor time |
 | scatter | by how much these calls differed from their mean |
-| company | eight callers in a closed loop: processor time of gateway and model server, over that of the same batches alone |
+| company | pictures a second of eight callers in a closed loop, simulated from all of the above, over measured |
 | idle | what is left of the first row's time by the clock without all of that, for one picture |
 
 Nothing is fitted to the run it is compared with: of that the simulation is given the moments at which pictures came. Its
 structure is the code's: places, turns and the wait for them, two decodings in a process, batches with size, timeout, threads
 and queue as in `serving/config/batching.config`, deadlines. On one machine all of it shares the cores: a picture being decoded
 can use one, a batch as many as its processor time is times its time by the clock, and when that is more than there are, all are
-slowed alike. Not in it: the interpreter's lock, the kernel's preference for those who have slept, the network of the country.
+slowed alike. Not in it: the kernel's preference for those who have slept, the network of the country.
 """
 
 LIMITS = """
@@ -139,8 +139,8 @@ def _costs(run: "Run") -> list[str]:
         "|---|---|",
         *(f"| {name} | {1000 * seconds:.2f} |" for name, seconds in named),
         "",
-        f"In company the gateway takes {costs.gateway_company:.2f} times and the model server {costs.server_company:.2f} times "
-        "the processor time that the same takes alone: they share caches and memory. These figures have it in them.",
+        f"In company everything takes {costs.company:.2f} times what it takes alone: caches, memory and the interpreter's lock "
+        "are shared. These figures have it in them.",
         "",
         "| pictures in a batch | ms by the clock | processor ms | processor ms a picture | cores used |",
         "|---|---|---|---|---|",

@@ -48,7 +48,7 @@ class Costs:
         refusal_s: of the gateway, for a picture that it refuses.
         batches: of the network, by size; what lies between is interpolated.
         scatter: factors that the batches' times vary by, one of which is drawn for each batch.
-        gateway_company, server_company: times what the same takes when nothing else is busy; the above have it in them.
+        company: times what the same takes when nothing else is busy; the above have it in them.
     """
 
     caller_s: float
@@ -59,8 +59,7 @@ class Costs:
     refusal_s: float
     batches: tuple[Batch, ...]
     scatter: tuple[float, ...] = (1.0,)
-    gateway_company: float = 1.0
-    server_company: float = 1.0
+    company: float = 1.0
 
     def batch(self, pictures: int) -> Batch:
         """Of any size between the smallest and the largest."""
@@ -200,6 +199,13 @@ class _Stack:
                 yield self.env.timeout(due - self.env.now)
             self.env.process(self._picture(number, due))
 
+    def call_on(self, until_s: float) -> Process:
+        """One caller of a closed loop."""
+        while self.env.now < until_s:
+            self.seconds.append(0.0)
+            self.status.append("")
+            yield self.env.process(self._picture(len(self.status) - 1, self.env.now))
+
     def _picture(self, number: int, due: float) -> Process:
         yield self.caller_cores.run(self.costs.caller_s / 2)
         host = self.workers[self.rng.integers(len(self.workers))]
@@ -254,6 +260,14 @@ def simulate(costs: Costs, deployment: Deployment, due_s: Sequence[float], seed:
     while "" in stack.status:
         stack.env.step()
     return Outcomes(np.array(due_s, float), np.array(stack.seconds), np.array(stack.status))
+
+
+def closed_rate(costs: Costs, deployment: Deployment, callers: int, seconds: float, seed: int = 1) -> float:
+    """Pictures a second of so many callers, each of whom sends the next one when the last is answered."""
+    stack = _Stack(costs, deployment, np.random.default_rng(seed))
+    loops = [stack.env.process(stack.call_on(seconds)) for _ in range(callers)]
+    stack.env.run(stack.env.all_of(loops))
+    return len(stack.status) / stack.env.now
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[float]:

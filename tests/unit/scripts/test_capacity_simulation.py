@@ -11,6 +11,7 @@ from scripts.capacity.simulation import (
     Batch,
     Costs,
     Deployment,
+    closed_rate,
     poisson,
     simulate,
 )
@@ -185,3 +186,8 @@ def test_the_published_run_under_overload_is_what_the_simulation_gives():
         assert answered.sum() / 15 == pytest.approx(goodput, rel=0.15)
         assert 100 * (1 - answered.mean()) == pytest.approx(refused, abs=5)
         assert 1000 * np.median(outcomes.seconds[answered]) == pytest.approx(p50_ms, rel=0.15)
+
+
+def test_a_closed_loop_goes_as_fast_as_what_is_slowest():
+    assert closed_rate(costs(), queue(), callers=4, seconds=200) == pytest.approx(1.0, rel=0.01)
+    assert closed_rate(costs(idle_s=1.0), queue(), callers=1, seconds=200) == pytest.approx(0.5, rel=0.01)
