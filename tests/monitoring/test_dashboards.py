@@ -1,17 +1,15 @@
 """The dashboards are what the code makes, can be drawn, and ask for nothing that is no PromQL."""
 
-import os
 import subprocess
 import sys
 from itertools import combinations
-from pathlib import Path
 
 import promql_parser
 import pytest
 import yaml
 
 from tests import prometheus_rules
-from tests.processes import ROOT
+from tests.processes import KUBECTL, ROOT
 from tests.prometheus_rules import COMPONENT, DASHBOARDS
 
 GRID_COLUMNS = 24
@@ -68,10 +66,9 @@ def test_an_expression_is_promql(where):
 
 
 def test_kustomize_makes_a_labelled_config_map_of_each_dashboard(tmp_path):
-    kubectl = Path(os.environ.get("VENV_KUBECTL", ROOT / ".venvs" / "kubectl")) / "bin" / "kubectl"
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"components": ["monitoring"]}))
     (tmp_path / "monitoring").symlink_to(COMPONENT)
-    command = [kubectl, "kustomize", "--load-restrictor=LoadRestrictionsNone", tmp_path]
+    command = [KUBECTL, "kustomize", "--load-restrictor=LoadRestrictionsNone", tmp_path]
     built = list(yaml.safe_load_all(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout))
 
     boards = [item for item in built if item["kind"] == "ConfigMap"]

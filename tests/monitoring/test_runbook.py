@@ -1,13 +1,11 @@
 """What the runbook tells somebody to type at night does on the cluster of k8s what it says."""
 
-import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT
+from tests.processes import KUBECTL, ROOT
 
 TEXT = (ROOT / "docs" / "runbook.md").read_text()
 SECTIONS = dict(re.findall(r"^### (.+)\n((?:(?!^##).*\n)*)", TEXT, re.MULTILINE))
@@ -34,8 +32,7 @@ def test_a_log_is_that_of_every_pod():
 
 
 def test_kubectl_has_the_options():
-    kubectl = Path(os.environ.get("VENV_KUBECTL", ROOT / ".venvs" / "kubectl")) / "bin" / "kubectl"
-    known = subprocess.run([kubectl, "logs", "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+    known = subprocess.run([KUBECTL, "logs", "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
 
     assert {"--all-pods", "--prefix", "--since"} <= set(re.findall(r"--[a-z-]+", known))
 
