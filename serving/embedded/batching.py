@@ -2,6 +2,7 @@
 
 import threading
 import time
+import traceback
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -125,8 +126,10 @@ class BatchScheduler:
         try:
             answers = self._run(batch)
         except Exception as error:  # noqa: BLE001  (the edge of a thread: whatever it is, somebody waits for it)
-            for task in batch.tasks:
-                task.answer.set_exception(error)
+            # Nothing that the error holds through its frames may hold the answer: in a circle, pictures wait for the collector.
+            traceback.clear_frames(error.__traceback__)
+            while batch.tasks:
+                batch.tasks.pop().answer.set_exception(error)
         else:
             for task, answer in zip(batch.tasks, answers, strict=True):
                 task.answer.set_result(answer)

@@ -1,9 +1,11 @@
 """Which versions are loaded: polls the folders, loads before it unloads, resolves names, versions and labels."""
 
+import gc
 import logging
 import math
 import threading
 import time
+import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +49,7 @@ class Catalogue:
         self._labels: dict[str, dict[str, int]] | None = None
         self._records: dict[str, Records] = {}
         self._has_news = False
+        self._has_litter = False
         self._stopping = False
         self._poller = threading.Thread(target=self._keep_polling, name="version-poller", daemon=True)
 
@@ -188,6 +191,17 @@ class Catalogue:
                 configs = list(self._configs.values())
             for config in configs:
                 self._poll(config)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Free what gone versions left: TensorFlow's objects hold each other, and Python may collect them hours later."""
+        if self._has_litter:
+            self._has_litter = False
+            gc.collect()
+
+    def _litter(self) -> None:
+        # No lock: it runs wherever the last one lets go of a version.
+        self._has_litter = True
 
     def _pause_s(self) -> float:
         """Until the next poll or the next retry; never nothing, for a folder that cannot be read leaves its retry due."""
@@ -245,8 +259,10 @@ class Catalogue:
         except Exception as failure:  # noqa: BLE001  (a damaged version can raise anything, and the polling must outlive it)
             error = ServingError(grpc.StatusCode.UNKNOWN, f"{type(failure).__name__}: {failure}")
         else:
+            weakref.finalize(servable, self._litter).atexit = False
             _log.info("Successfully loaded servable version {name: %s version: %d}", name, version)
             return servable
+        self._litter()
         _log.warning("Loading servable {name: %s version: %d} failed: %s", name, version, error)
         return error
 

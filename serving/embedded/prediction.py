@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -96,18 +97,25 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer): 
             with tracing.span("run"):
                 outputs = servable.run(signature, inputs)
         else:
-            answer = self._scheduler.submit(servable, signature, inputs, wanted, time.monotonic() + remaining_s)
-            try:
-                # The caller is gone by then; the margin lets the queue's own answer through first.
-                outputs = answer.result(timeout=remaining_s + 1.0)
-            except FutureTimeoutError as error:
-                if answer.running():
-                    raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from error
-                # Nobody leaves the queue before its turn, as in the real server: it is refused then, and counted so.
-                outputs = answer.result()
+            deadline = time.monotonic() + remaining_s
+            # The caller is gone by then; the margin lets the queue's own answer through first.
+            outputs = _wait_for(self._scheduler.submit(servable, signature, inputs, wanted, deadline), remaining_s + 1.0)
         elapsed = (time.perf_counter() - started) * 1e6
         self._metrics.observe(monitoring.RUNTIME_LATENCY, elapsed, model_name=servable.name, API="Predict", runtime="TF1")
         return outputs
+
+
+def _wait_for(answer: "Future[Outputs]", timeout_s: float) -> Outputs:
+    try:
+        return answer.result(timeout_s)
+    except FutureTimeoutError as error:
+        if answer.running():
+            raise ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from error
+        # Nobody leaves the queue before its turn, as in the real server: it is refused then, and counted so.
+        return answer.result()
+    finally:
+        # An error of the answer holds this frame, which would hold the answer.
+        del answer
 
 
 def describe_signatures(
@@ -171,7 +179,8 @@ def _counted(metrics: Monitoring, name: str, context: grpc.ServicerContext) -> I
     try:
         yield
     except ServingError as error:
-        failure = error
+        # A new one: the traceback holds this frame and the request, pictures and all, until the collector comes by.
+        failure = ServingError(error.code, error.message)
     except Exception as error:  # noqa: BLE001  (the edge of a call: gRPC would answer for us, uncounted)
         _log.exception("Predict failed")
         failure = ServingError(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}")

@@ -7,6 +7,7 @@ import socket
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -25,6 +26,7 @@ from serving.embedded.monitoring import Monitoring
 from serving.embedded.prediction import PredictionService
 from serving.embedded.servable import WARMUP_FILE, Servable
 from serving.embedded.status import ServingError
+from serving.embedded.versions import State
 from tests import processes
 
 BEGUN = ":tensorflow:serving:batching_session:processed_batch_size_count"
@@ -159,21 +161,27 @@ def test_every_type_has_its_own_field(odd_server):
         assert field is None or len(getattr(outputs[kind], field)) == 2, kind
 
 
+@contextmanager
+def serving(service):
+    """A channel to a service of this process."""
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        server.stop(None).wait()
+
+
 def test_what_nobody_foresaw_is_unknown_and_counted():
     class BrokenCatalogue:
         def resolve(self, spec):
             raise KeyError(spec.name)
 
     metrics = Monitoring()
-    with ThreadPoolExecutor(1) as pool:
-        server = grpc.server(pool)
-        service = PredictionService(BrokenCatalogue(), None, metrics)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            answer = failure(prediction_service_pb2_grpc.PredictionServiceStub(channel), request_for("double"))
-        server.stop(None).wait()
+    with serving(PredictionService(BrokenCatalogue(), None, metrics)) as stub:
+        answer = failure(stub, request_for("double"))
 
     assert answer == ("UNKNOWN", "KeyError: 'lesion'")
     assert ':request_count{model_name="lesion",status="UNKNOWN"} 1' in metrics.page()
@@ -303,6 +311,69 @@ def test_an_idle_thread_keeps_no_version(odd_base, scheduler):
     del servable
 
     wait_until(lambda: gc.collect() >= 0 and gone() is None)
+
+
+@pytest.fixture
+def no_collector():
+    """Whoever leaves a circle of references is found out."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def count_errors():
+    return sum(isinstance(it, ServingError | tf.errors.OpError) for it in gc.get_objects())
+
+
+def count_graphs():
+    return sum(isinstance(it, tf.Graph) for it in gc.get_objects())
+
+
+@pytest.mark.parametrize("is_batched", [True, False])
+@pytest.mark.parametrize(
+    ("request_that_fails", "timeout_s", "expected"),
+    [
+        (request_for("limit", value=[11.0]), 30, "INVALID_ARGUMENT"),
+        (request_for("double", alias="unknown"), 30, "INVALID_ARGUMENT"),
+        # The server notices a second later, while the batch still runs.
+        (dawdle(1.5), 0.2, "DEADLINE_EXCEEDED"),
+    ],
+    ids=["it fails in its run", "it is refused", "its deadline passes"],
+)
+@pytest.mark.usefixtures("no_collector")
+def test_a_call_that_fails_lets_go_of_what_it_held(odd_base, scheduler, request_that_fails, timeout_s, expected, is_batched):
+    class OneVersion:
+        def resolve(self, spec):
+            return servable
+
+    servable = Servable("lesion", 1, odd_base / "1")
+    before = count_errors()
+    with serving(PredictionService(OneVersion(), scheduler if is_batched else None, Monitoring())) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Predict(request_that_fails, timeout=timeout_s)
+        assert caught.value.code().name == expected
+
+    wait_until(lambda: count_errors() == before)
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_a_version_that_is_unloaded_leaves_nothing_in_memory(odd_base, tmp_path):
+    base = tmp_path / "lesion"
+    shutil.copytree(odd_base / "1", base / "1")
+    flags = parse_flags(["--model_name=lesion", f"--model_base_path={base}", "--file_system_poll_wait_seconds=1"])
+    catalogue = Catalogue(flags, Monitoring())
+    names = catalogue.configure(read_model_configs(flags))
+    catalogue.start()
+    assert catalogue.wait_for(names, 60, "servable(s)")
+    gc.collect()
+    with_one = count_graphs()
+
+    shutil.copytree(base / "1", base / "2")
+    wait_until(lambda: [record.state for _, record in catalogue.statuses("lesion", 1)] == [State.END])
+
+    wait_until(lambda: count_graphs() == with_one)
+    catalogue.stop()
 
 
 def test_after_the_stop_a_request_is_refused(odd_base, scheduler):
