@@ -78,6 +78,9 @@ threads = _settings.threads + _settings.max_waiting + MAX_LINGERING + _PAGE_THRE
 # As many idle connections as busy ones; the rest is left to the other processes.
 worker_connections = 2 * threads
 backlog = _BACKLOG * workers
+# Longer than proxies keep theirs (nginx and AWS 60 s): so the proxy closes, and no request meets a connection that we are just
+# closing. At gunicorn's two seconds that became of a client that heeds our Retry-After on the same connection.
+keepalive = 75
 timeout = round(_settings.worker_timeout_s)
 graceful_timeout = round(_settings.drain_s + _settings.request_budget_s)
 # gRPC channels do not survive a fork: every worker imports the application itself.

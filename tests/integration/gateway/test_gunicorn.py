@@ -1,5 +1,6 @@
 """The gateway as it runs: gunicorn, several workers, a model server behind it."""
 
+import http.client
 import json
 import math
 import os
@@ -8,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.classify import MAX_DECODING
 from gateway.images import MAX_UNREDUCED_PIXELS
+from gateway.problems import RETRY_AFTER_S
 from tests import processes
 from tests.pictures import encode, paint, textured
 
@@ -77,6 +80,24 @@ def test_a_worker_that_is_gone_counts_no_longer(tiny_server, tmp_path):
 
         program.wait_for(lambda: str(first) not in Path(f"/proc/{master}/task/{master}/children").read_text().split())
         program.wait_for(lambda: processes.read_metrics(address).get(CLOSED) == 2)
+
+
+def test_who_comes_back_when_told_to_finds_the_connection_open(stack):
+    address, _ = stack
+    # Unlike requests, it opens no other one unasked.
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10)
+
+    statuses = []
+    for pause_s in (0, RETRY_AFTER_S + 1.5):
+        # The server may look once a second for connections to close.
+        time.sleep(pause_s)
+        connection.request("GET", "/health/live")
+        with connection.getresponse() as response:
+            statuses.append(response.status)
+            response.read()
+    connection.close()
+
+    assert statuses == [200, 200]
 
 
 def test_workers_are_small_and_hold_no_tensorflow(tiny_server, tmp_path):
