@@ -25,7 +25,7 @@ from tests import processes
 CALLERS = (1, 4, 16, 64)
 ENVIRONMENTS = ("bentoml", "ray", "engines")
 ROUNDS = 6
-SECONDS = 2.0
+SECONDS = 3.0
 
 
 def main(arguments: argparse.Namespace) -> int:

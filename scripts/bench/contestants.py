@@ -88,7 +88,7 @@ def _gunicorn(prepared: Prepared, folder: Path) -> Iterator[Running]:
 @contextmanager
 def _bentoml(prepared: Prepared, folder: Path) -> Iterator[Running]:
     port = processes.free_port()
-    command = [str(Path(prepared.pythons["bentoml"]).with_name("bentoml")), "serve", f"{HERE}.bentoml_service:Lesion"]
+    command = [prepared.pythons["bentoml"], "-m", "bentoml", "serve", f"{HERE}.bentoml_service:Lesion"]
     own = {"BENCH_VERSION": str(prepared.version), "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
     with program([*command, "--host", "127.0.0.1", "--port", str(port)], folder, **own) as started:
         yield Served(f"http://127.0.0.1:{port}/classify", [started.process.pid], lambda answers: _plain(answers[0]))

@@ -32,6 +32,7 @@ class Load:
         p99_ms: the median is that of the answers of all rounds together, of which a round has too few; low and high of rounds.
         answers: in all rounds.
         refused: tries that were told to come back later, of all tries.
+        unanswered: callers to whom no answer came in a round's window.
     """
 
     rate: Spread
@@ -39,6 +40,7 @@ class Load:
     p99_ms: Spread
     answers: int
     refused: float
+    unanswered: Spread
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def rate_at(callers: int) -> Callable[[Visit], float]:
 
 def p99_at(callers: int) -> Callable[[Visit], float]:
     """Milliseconds, of the round."""
-    return lambda visited: float(np.quantile(_with(visited, callers).milliseconds, 0.99))
+    return lambda visited: float(np.quantile(_with(visited, callers).times, 0.99))
 
 
 def _with(visited: Visit, callers: int) -> Measured:
@@ -102,13 +104,15 @@ def _with(visited: Visit, callers: int) -> Measured:
 
 
 def _load(rounds: Sequence[Measured]) -> Load:
-    together = np.concatenate([one.milliseconds for one in rounds])
-    p99 = [float(np.quantile(one.milliseconds, 0.99)) for one in rounds]
+    together = np.concatenate([one.times for one in rounds])
+    p99 = [float(np.quantile(one.times, 0.99)) for one in rounds]
+    answers = sum(len(one.milliseconds) for one in rounds)
     refused = sum(one.refused for one in rounds)
     return Load(
         rate=spread([one.rate for one in rounds]),
-        p50_ms=spread([float(np.median(one.milliseconds)) for one in rounds]),
+        p50_ms=spread([float(np.median(one.times)) for one in rounds]),
         p99_ms=Spread(float(np.quantile(together, 0.99)), min(p99), max(p99)),
-        answers=len(together),
-        refused=refused / (refused + len(together)),
+        answers=answers,
+        refused=refused / (refused + answers),
+        unanswered=spread([len(one.unanswered) for one in rounds]),
     )

@@ -21,6 +21,18 @@ PATIENCE_S = 60.0
 _POLL_S = 0.005
 
 
+class ComeBackError(Exception):
+    """A call that is refused for now.
+
+    Attributes:
+        seconds: when to try again.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"come back in {seconds:g} s")
+        self.seconds = seconds
+
+
 @dataclass(frozen=True)
 class Cell:
     """One contestant with a number of callers, once.
@@ -30,16 +42,18 @@ class Cell:
         rate: answers a second.
         milliseconds: of each answer, from the first try on.
         refused: tries within the window that were refused ("come back later"); the same picture was sent again.
+        unanswered: milliseconds, so far, of each caller to whom no answer came within the window.
     """
 
     callers: int
     rate: float
     milliseconds: tuple[float, ...]
     refused: int
+    unanswered: tuple[float, ...]
 
     def quantile(self, share: float) -> float:
-        """Milliseconds within which so many of the answers came."""
-        return float(np.quantile(self.milliseconds, share))
+        """Milliseconds within which so many of the answers came; those that have not come count as if they just did."""
+        return float(np.quantile(self.milliseconds + self.unanswered, share))
 
 
 class _Tally:
@@ -47,21 +61,33 @@ class _Tally:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.ended: list[tuple[float, float]] = []
+        self.ended: list[tuple[float, float, int]] = []
         self.refused: list[float] = []
+        self.since: dict[int, float] = {}
         self.failures: list[BaseException] = []
         self.stop = threading.Event()
 
-    def work(self, call: Callable[[], int]) -> None:
-        """Until told to stop, or until a call fails."""
+    def work(self, number: int, call: Callable[[], None]) -> None:
+        """Until told to stop, or until a call fails.
+
+        Args:
+            number: of the caller.
+            call: once.
+        """
+        self.since[number] = time.perf_counter()
         try:
             while not self.stop.is_set():
-                sent = time.perf_counter()
-                refusals = call()
+                try:
+                    call()
+                except ComeBackError as refusal:
+                    with self.lock:
+                        self.refused.append(time.perf_counter())
+                    self.stop.wait(refusal.seconds)
+                    continue
                 now = time.perf_counter()
                 with self.lock:
-                    self.ended.append((now, now - sent))
-                    self.refused += refusals * [now]
+                    self.ended.append((now, now - self.since[number], number))
+                    self.since[number] = now
         except Exception as error:  # noqa: BLE001  (the edge of a thread)
             self.failures.append(error)
             self.stop.set()
@@ -77,11 +103,11 @@ class _Tally:
         return time.perf_counter()
 
 
-def measure(calls: Sequence[Callable[[], int]], seconds: float) -> Cell:
+def measure(calls: Sequence[Callable[[], None]], seconds: float) -> Cell:
     """Watch the callers.
 
     Args:
-        calls: one for each caller; returns when there is a right answer, and says how often it was refused before.
+        calls: one for each caller; returns when there is a right answer, or raises `ComeBackError`.
         seconds: of the window; it stays open longer where fewer answers have come than there are callers.
 
     Raises:
@@ -89,17 +115,26 @@ def measure(calls: Sequence[Callable[[], int]], seconds: float) -> Cell:
         TimeoutError: too few answers.
     """
     tally = _Tally()
-    threads = [threading.Thread(target=tally.work, args=(call,)) for call in calls]
+    threads = [threading.Thread(target=tally.work, args=numbered) for numbered in enumerate(calls)]
     for thread in threads:
         thread.start()
     try:
         opened = tally.wait_for(len(calls), WARM_UP_S)
         closed = tally.wait_for(len(tally.ended) + len(calls), seconds)
+        with tally.lock:
+            since = dict(tally.since)
     finally:
         tally.stop.set()
         for thread in threads:
             thread.join()
     if tally.failures:
         raise tally.failures[0]
-    taken = [took * 1000 for at, took in tally.ended if opened < at <= closed]
-    return Cell(len(calls), len(taken) / (closed - opened), tuple(taken), sum(opened < at <= closed for at in tally.refused))
+    within = [(took, number) for at, took, number in tally.ended if opened < at <= closed]
+    served = {number for _, number in within}
+    return Cell(
+        callers=len(calls),
+        rate=len(within) / (closed - opened),
+        milliseconds=tuple(took * 1000 for took, _ in within),
+        refused=sum(opened < at <= closed for at in tally.refused),
+        unanswered=tuple((closed - since[number]) * 1000 for number in range(len(calls)) if number not in served),
+    )

@@ -101,15 +101,16 @@ def _table(visits: Sequence[Visit], standings: Mapping[str, Standing], callers: 
     lines = [
         f"### {callers} caller{'s' if callers > 1 else ''}",
         "",
-        "| | pictures/s | Dermserve is so many times as fast | p50 ms | p99 ms | told to come back | answers |",
-        "|---|---|---|---|---|---|---|",
+        "| | pictures/s | Dermserve is so many times as fast | p50 ms | p99 ms | told to come back | callers without an answer "
+        "| answers |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, standing in standings.items():
         load = standing.loads[callers]
         times = paired(_of(visits, DERMSERVE), _of(visits, name), rate_at(callers)).told(2) if name != DERMSERVE else ""
         lines.append(
             f"| {name} | {load.rate.told(1)} | {times} | {load.p50_ms.told(0)} | {load.p99_ms.told(0)} "
-            f"| {load.refused:.0%} | {load.answers} |"
+            f"| {load.refused:.0%} | {load.unanswered.told(0)} | {load.answers} |"
         )
     return lines
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import psutil
 import requests
 
-from scripts.bench.load import Cell, measure
+from scripts.bench.load import Cell, ComeBackError, measure
 from scripts.bench.tolerance import Answer, check
 from tests import processes
 
@@ -53,7 +53,7 @@ class Served:
     def ask(self, picture: Path) -> Answer:
         """One picture, on a connection of its own."""
         with requests.Session() as session:
-            return self._post(session, picture.read_bytes())[0]
+            return self._post(session, picture.read_bytes())
 
     def measure(self, picture: Path, expected: Answer, callers: int, seconds: float) -> Cell:
         """Each caller has a connection of its own, kept as long as the server keeps it."""
@@ -62,27 +62,21 @@ class Served:
             calls = [self._caller(stack.enter_context(requests.Session()), data, expected) for _ in range(callers)]
             return measure(calls, seconds)
 
-    def _caller(self, session: requests.Session, picture: bytes, expected: Answer) -> Callable[[], int]:
-        def call() -> int:
-            answer, refusals = self._post(session, picture)
-            check("timed", answer, expected)
-            return refusals
+    def _caller(self, session: requests.Session, picture: bytes, expected: Answer) -> Callable[[], None]:
+        def call() -> None:
+            check("timed", self._post(session, picture), expected)
 
         return call
 
-    def _post(self, session: requests.Session, picture: bytes) -> tuple[Answer, int]:
-        """The answer, and how often it was refused before: who is told to come back later does so."""
+    def _post(self, session: requests.Session, picture: bytes) -> Answer:
         body: Mapping[str, Any] = {"files": {"file": ("x.jpg", picture)}} if self._is_form else {"data": picture}
-        refusals = 0
-        while True:
-            answered = session.post(self._address, timeout=TIMEOUT_S, **body)
-            if answered.status_code != requests.codes.service_unavailable or "Retry-After" not in answered.headers:
-                answered.raise_for_status()
-                return self._read(answered.json()), refusals
-            refusals += 1
+        answered = session.post(self._address, timeout=TIMEOUT_S, **body)
+        if answered.status_code == requests.codes.service_unavailable and "Retry-After" in answered.headers:
             # The server may close an idle connection just when it would be used again.
             session.close()
-            time.sleep(float(answered.headers["Retry-After"]))
+            raise ComeBackError(float(answered.headers["Retry-After"]))
+        answered.raise_for_status()
+        return self._read(answered.json())
 
 
 class InProcess:
@@ -156,7 +150,7 @@ def wait_for_answer(running: Running, picture: Path) -> None:
     while True:
         try:
             running.ask(picture)
-        except requests.RequestException:
+        except (requests.RequestException, ComeBackError):
             is_up = all(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in running.pids)
             if not is_up or time.monotonic() > deadline:
                 raise

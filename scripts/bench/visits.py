@@ -35,6 +35,7 @@ class Measured:
         rate: answers a second.
         milliseconds: of each answer, rounded.
         refused: tries that were told to come back later.
+        unanswered: milliseconds, so far, of each caller to whom no answer came meanwhile.
         others: share of the processors that something else used.
     """
 
@@ -42,7 +43,13 @@ class Measured:
     rate: float
     milliseconds: tuple[float, ...]
     refused: int
+    unanswered: tuple[float, ...]
     others: float
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """Of answers, and of those that have not come as if they just did: never longer than they are."""
+        return self.milliseconds + self.unanswered
 
 
 @dataclass(frozen=True)
@@ -118,11 +125,12 @@ def _measure(
         watch = Others()
         cell = running.measure(timed.picture, timed.expected, count, seconds)
         others = watch.share()
-        milliseconds = tuple(round(one, 1) for one in cell.milliseconds)
-        measured.append(Measured(count, cell.rate, milliseconds, cell.refused, others))
+        milliseconds, unanswered = (tuple(round(one, 1) for one in times) for times in (cell.milliseconds, cell.unanswered))
+        measured.append(Measured(count, cell.rate, milliseconds, cell.refused, unanswered, others))
         print(
             f"round {number + 1} {contestant.name:32}{count:4} callers{cell.rate:8.1f}/s"
-            f"{cell.quantile(0.5):9.1f}{cell.quantile(0.99):9.1f} ms, refused {cell.refused}, others {others:.1%}",
+            f"{cell.quantile(0.5):9.1f}{cell.quantile(0.99):9.1f} ms, refused {cell.refused}, "
+            f"unanswered {len(cell.unanswered)}, others {others:.1%}",
             flush=True,
         )
     none_off = [
@@ -187,5 +195,6 @@ class Book:
 
 
 def _read(document: dict[str, Any]) -> Visit:
-    measured = tuple(Measured(**{**one, "milliseconds": tuple(one["milliseconds"])}) for one in document["measured"])
+    times = ("milliseconds", "unanswered")
+    measured = tuple(Measured(**one | {name: tuple(one[name]) for name in times}) for one in document["measured"])
     return Visit(**{**document, "measured": measured})

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from scripts.bench import visits as visiting
 from scripts.bench.answers import TIMED, paint_pictures
 from scripts.bench.contestants import CONTESTANTS, DERMSERVE, Contestant
 from scripts.bench.figures import Spread, coverage, paired, rate_at, spread, stand
-from scripts.bench.load import Cell, measure
+from scripts.bench.load import Cell, ComeBackError, measure
 from scripts.bench.page import versions, write
 from scripts.bench.report import NAMES, Run, publish, standings
 from scripts.bench.running import Served
@@ -28,7 +29,7 @@ RUN = Run("a machine", 3, CALLERS, 2.0)
 
 def seen(contestant, number, rate=10.0, **facts):
     """A visit in which every answer takes ten callers' share of a second."""
-    measured = tuple(Measured(count, rate, (1000 * count / rate,) * 20, 0, 0.0) for count in CALLERS)
+    measured = tuple(Measured(count, rate, (1000 * count / rate,) * 20, 0, (), 0.0) for count in CALLERS)
     values = {"start_s": 5.0, "memory_mb": 500.0, "measured": measured} | facts
     return Visit(contestant, number, **values)
 
@@ -57,7 +58,7 @@ class Invented:
     def measure(self, picture, expected, callers, seconds):
         self.cells.append((callers, seconds))
         check("timed", self.answer, expected)
-        return Cell(callers, 20.0, (50.04,) * 30, 3)
+        return Cell(callers, 20.0, (50.04,) * 30, 3, (900.06,))
 
 
 def contestant(answer=RIGHT):
@@ -102,8 +103,8 @@ def test_a_slow_day_does_not_count_against_who_was_measured_on_it():
 
 
 def test_a_standing_takes_the_answers_of_all_rounds_together():
-    fast = Measured(1, 100.0, (10.0,) * 99, 0, 0.0)
-    slow = Measured(1, 50.0, (10.0,) * 98 + (900.0, 1000.0), 25, 0.0)
+    fast = Measured(1, 100.0, (10.0,) * 99, 0, (), 0.0)
+    slow = Measured(1, 50.0, (10.0,) * 98 + (900.0,), 25, (1000.0,), 0.0)
     rounds = [
         seen("a", 0, measured=(fast,), malignant_off=0.001, none_score_off=0.1),
         seen("a", 1, measured=(slow,), malignant_off=0.004, none_score_off=0.02),
@@ -113,9 +114,10 @@ def test_a_standing_takes_the_answers_of_all_rounds_together():
 
     load = standing.loads[1]
     assert load.rate == Spread(75.0, 50.0, 100.0)
-    assert load.answers == 199
-    assert load.refused == pytest.approx(25 / 224)
-    assert load.p99_ms.median == pytest.approx(10 + 0.02 * 890), "of the 199 answers, not of two rounds"
+    assert load.answers == 198
+    assert load.refused == pytest.approx(25 / 223)
+    assert load.unanswered == Spread(0.5, 0, 1)
+    assert load.p99_ms.median == pytest.approx(10 + 0.02 * 890), "of all that were awaited, not of two rounds"
     assert (standing.malignant_off, standing.none_score_off) == (0.004, 0.1)
 
 
@@ -145,7 +147,8 @@ def test_a_visit_measures_with_every_number_of_callers():
 
     assert running.cells == [(1, 0.5), (4, 0.5)]
     assert (result.contestant, result.number, result.fault) == ("invented", 2, None)
-    assert [(one.callers, one.rate, one.refused) for one in result.measured] == [(1, 20.0, 3), (4, 20.0, 3)]
+    figures = [(one.callers, one.rate, one.refused, one.unanswered) for one in result.measured]
+    assert figures == [(1, 20.0, 3, (900.1,)), (4, 20.0, 3, (900.1,))]
     assert set(result.measured[0].milliseconds) == {50.0}
     assert (result.malignant_off, result.none_score_off) == (pytest.approx(0.01), pytest.approx(0.05))
     assert result.start_s > 0
@@ -198,14 +201,15 @@ def test_callers_are_watched_through_a_window():
     def call():
         with lock:
             calls[0] += 1
-            return int(calls[0] % 2 == 0)
+            if calls[0] % 2 == 0:
+                raise ComeBackError(0.0)
 
     cell = measure([call] * 3, 0.05)
 
     assert cell.callers == 3
     # What came before the window opened does not count.
     assert 3 <= len(cell.milliseconds) < calls[0]
-    assert cell.refused == pytest.approx(len(cell.milliseconds) / 2, abs=1 + 0.01 * len(cell.milliseconds))
+    assert cell.refused == pytest.approx(len(cell.milliseconds), abs=1 + 0.01 * len(cell.milliseconds))
     assert cell.rate > 0
     assert cell.quantile(0.5) <= cell.quantile(0.99)
 
@@ -216,7 +220,6 @@ def test_one_wrong_answer_among_many_ends_a_measurement():
     def call():
         if not answered.acquire(blocking=False):
             raise WrongAnswerError("the fifty-first")
-        return 0
 
     with pytest.raises(WrongAnswerError, match="fifty-first"):
         measure([call] * 4, 60.0)
@@ -249,15 +252,37 @@ class Replies:
         return Reply()
 
 
-def test_who_is_told_to_come_back_does_and_is_counted():
+def test_who_is_told_to_come_back_is_known_and_anything_else_is_a_fault():
     served = Served("http://nowhere", [], lambda document: Answer(**document))
-    later = (503, {"Retry-After": "0"})
-    session = Replies(later, later, (200, {}))
+    session = Replies((503, {"Retry-After": "2"}), (200, {}))
 
-    assert served._post(session, b"x") == (Answer(0.5), 2)
-    assert session.closed == 2, "the next try is on a new connection"
+    with pytest.raises(ComeBackError) as caught:
+        served._post(session, b"x")
+    assert caught.value.seconds == 2
+    assert session.closed == 1, "the next try is on a new connection"
+    assert served._post(session, b"x") == Answer(0.5)
     with pytest.raises(ConnectionError):
         served._post(Replies((503, {})), b"x")
+
+
+def test_who_comes_back_in_vain_is_counted_and_the_answer_s_time_begins_with_the_first_try():
+    tries = [0]
+
+    def late():
+        tries[0] += 1
+        if tries[0] < 3:
+            raise ComeBackError(0.3)
+
+    def in_vain():
+        raise ComeBackError(0.01)
+
+    cell = measure([late, in_vain, lambda: time.sleep(0.001)], 0.5)
+
+    assert max(cell.milliseconds) >= 600
+    assert len(cell.unanswered) == 1
+    assert cell.unanswered[0] >= 1000
+    assert cell.quantile(1.0) == cell.unanswered[0]
+    assert cell.refused > 10
 
 
 def test_a_contestant_with_a_wrong_answer_has_no_figure_on_the_page():
