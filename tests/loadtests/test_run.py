@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from loadtests import corpus
 from loadtests.visits import MIX
-from tests import processes
+from tests import doors, processes
 from tests.processes import ROOT
 
 LOCUST = [sys.executable, "-m", "locust", "--config", "loadtests/locust.conf"]
@@ -65,13 +65,24 @@ def write_scrape_config(folder, address):
     return path
 
 
+@contextmanager
+def gateway_with_keys(model_port, folder):
+    """Gives its address; the file `key` of the folder has a key that may classify."""
+    keys = doors.write_keys(folder / "keys.json", load="classify")
+    (folder / "key").write_text(f"dsk_load_{doors.SECRET}\n")
+    settings = {"GATEWAY_IDENTITY": "keys", "GATEWAY_API_KEYS_FILE": str(keys), "GATEWAY_GOLDEN_PERIOD_S": "0"}
+    with processes.gateway(model_port, folder, **settings) as (_, address):
+        yield address
+
+
 @pytest.fixture(scope="module")
 def runs(files, tiny_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     started = Runs(folder, files)
     with ExitStack() as stack:
         stack.callback(started.kill)
-        address = stack.enter_context(processes.gateway(tiny_server[0], folder, GATEWAY_GOLDEN_PERIOD_S="0"))[1]
+        address = stack.enter_context(gateway_with_keys(tiny_server[0], folder))
+        key = ["--key-file", str(folder / "key")]
         watched = stack.enter_context(
             processes.gateway(tiny_server[0], tmp_path_factory.mktemp("watched"), GATEWAY_GOLDEN_PERIOD_S="0")
         )[1]
@@ -112,12 +123,23 @@ def runs(files, tiny_server, tmp_path_factory):
             "--thresholds",
             BUSY,
         ]
-        started.begin("closed", address, *closed)
+        started.begin("closed", address, *key, *closed)
         # A process for each worker and the master; its usual port may be somebody else's.
         of_master = str(processes.free_port())
         alike = ["--processes", "2", "--master-bind-port", of_master, "--master-port", of_master]
         started.begin(
-            "distributed", address, *alike, "--duration", "3", "--peak", "4", "--spacing", "constant", "--thresholds", BUSY
+            "distributed",
+            address,
+            *key,
+            *alike,
+            "--duration",
+            "3",
+            "--peak",
+            "4",
+            "--spacing",
+            "constant",
+            "--thresholds",
+            BUSY,
         )
         short = ["--duration", "3", "--mix", "api=1"]
         started.begin("overloaded", slow, *short, "--peak", "8")
@@ -208,15 +230,17 @@ def test_without_its_fault_the_same_server_passes(runs):
 
 
 @pytest.fixture(scope="module")
-def failed_starts(files, stack, tmp_path_factory):
+def failed_starts(files, stack, tiny_server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("failed")
     started = Runs(folder, files)
     address, nowhere = stack[0], f"http://127.0.0.1:{processes.free_port()}"
     started.begin("nobody there", nowhere)
     started.begin("no corpus", address, "--corpus", str(folder / "none"))
     started.begin("no threshold", address, "--thresholds", "speed<=1")
-    yield started
-    started.kill()
+    with gateway_with_keys(tiny_server[0], folder) as closed:
+        started.begin("no key", closed)
+        yield started
+        started.kill()
 
 
 @pytest.mark.parametrize(
@@ -225,6 +249,7 @@ def failed_starts(files, stack, tmp_path_factory):
         ("nobody there", "no answer from http://127.0.0.1"),
         ("no corpus", "python -m loadtests.corpus"),
         ("no threshold", "not like accepted_p95_ms<=2000"),
+        ("no key", "does not let us in (401): give the file of a key"),
     ],
 )
 def test_a_run_that_cannot_begin_says_why_and_ends_with_2(failed_starts, name, says):
