@@ -1,6 +1,5 @@
 """gunicorn's configuration: `gunicorn --config gateway/gunicorn.conf.py gateway.wsgi:app`."""
 
-import ctypes
 import os
 import resource
 import shutil
@@ -17,6 +16,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from gateway import metric_files
 from gateway.lingering import MAX_LINGERING
 from gateway.settings import IS_STOPPING, Settings
+from serving.allocator import use_one_heap
 
 # Each process counts for itself in files of this folder and /metrics adds them up; it must be set before the library is loaded.
 _own_metrics_dir = None
@@ -26,16 +26,10 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
 
 from prometheus_client import multiprocess  # noqa: E402  (see above)
 
-# glibc raises the first threshold to the largest buffer it has freed, and then keeps uploads and pixels in heaps that never
-# shrink: 121 instead of 73 MB a worker after large pictures. At the default of the second, a large upload's memory goes back to
-# the kernel after every copy, a quarter of its processor time. One heap instead of one a thread keeps that cheap: the
-# interpreter's lock lets one thread allocate at a time anyway (make bench-gateway). Other libcs have no such call.
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD, _M_ARENA_MAX = -3, -1, -8  # malloc.h
-_libc = ctypes.CDLL(None)
-if hasattr(_libc, "mallopt"):
-    _libc.mallopt(_M_MMAP_THRESHOLD, 1_000_000)
-    _libc.mallopt(_M_TRIM_THRESHOLD, 4_000_000)
-    _libc.mallopt(_M_ARENA_MAX, 1)
+# Else uploads and pixels stay in heaps that never shrink: 121 instead of 73 MB a worker after large pictures. At the default of
+# the second, a large upload's memory goes back to the kernel after every copy, a quarter of its processor time. One heap keeps
+# that cheap: the interpreter's lock lets one thread allocate at a time anyway (make bench-gateway).
+use_one_heap(mmap_threshold=1_000_000, trim_threshold=4_000_000)
 
 # No core dump: it would hold pictures and keys. Not 0, which the kernel heeds only where dumps go to files; at 1 it hands none
 # to a program (systemd-coredump, apport) either. Workers inherit it.

@@ -1,6 +1,7 @@
 """The course of a soak: capacity, warm-up with every fault, then the faults again while memory is watched."""
 
 import hashlib
+import itertools
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -89,11 +90,10 @@ class Course:
                 self._inflict(fault)
             before = self._measure()
             again = [fault for fault in self._faults if not fault.replaces]
-            while again:
-                for fault in again:
-                    self._inflict(fault)
-                if time.monotonic() - start >= self._pace.traffic:
+            for number, fault in enumerate(itertools.cycle(again)):
+                if number >= len(again) and time.monotonic() - start >= self._pace.traffic:
                     break
+                self._inflict(fault)
             self._rest(max(start + self._pace.traffic - time.monotonic(), 0.0))
             after = self._measure()
             end = time.monotonic()
