@@ -44,9 +44,14 @@ class FakeProvider:
         return None if self.error else f"https://provider.example/end?return={return_uri}"
 
 
+def token(name: str, key: str = SECRET) -> str:
+    """A key as it is printed once, when it is made."""
+    return f"dsk_{name}_{key}"
+
+
 def header(name: str = "portal", key: str = SECRET) -> dict[str, str]:
     """What a program sends that has the key."""
-    return {"Authorization": f"Bearer dsk_{name}_{key}"}
+    return {"Authorization": f"Bearer {token(name, key)}"}
 
 
 def write_keys(path: Path, **permissions: str) -> Path:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -60,12 +61,7 @@ class Fault:
 
 def kill_model_server(stack: "Stack", _: float, mended: Mended) -> None:
     """SIGKILL; started again on the same port, as a supervisor does."""
-    port = stack.model_port
-    stack.model_server.process.kill()
-    stack.model_server.process.wait()
-    time.sleep(SUPERVISED_S)
-    mended()
-    stack.start_model_server(port)
+    _restart(stack.model_server, SUPERVISED_S, mended, partial(stack.start_model_server, stack.model_port))
 
 
 def kill_worker(stack: "Stack", _: float, mended: Mended) -> None:
@@ -134,12 +130,15 @@ def fill_disk(stack: "Stack", seconds: float, mended: Mended) -> None:
 
 def lose_redis(stack: "Stack", seconds: float, mended: Mended) -> None:
     """SIGKILL; it comes back empty."""
-    port = stack.redis_port
-    stack.redis.process.kill()
-    stack.redis.process.wait()
-    time.sleep(seconds)
+    _restart(stack.redis, seconds, mended, partial(stack.start_redis, stack.redis_port))
+
+
+def _restart(program: processes.Program, down_s: float, mended: Mended, start: Callable[[], None]) -> None:
+    program.process.kill()
+    program.process.wait()
+    time.sleep(down_s)
     mended()
-    stack.start_redis(port)
+    start()
 
 
 def _stop(stack: "Stack", thawed: ExitStack) -> None:

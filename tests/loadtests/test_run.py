@@ -69,7 +69,7 @@ def write_scrape_config(folder, address):
 def gateway_with_keys(model_port, folder):
     """Gives its address; the file `key` of the folder has a key that may classify."""
     keys = doors.write_keys(folder / "keys.json", load="classify")
-    (folder / "key").write_text(f"dsk_load_{doors.SECRET}\n")
+    (folder / "key").write_text(f"{doors.token('load')}\n")
     settings = {"GATEWAY_IDENTITY": "keys", "GATEWAY_API_KEYS_FILE": str(keys), "GATEWAY_GOLDEN_PERIOD_S": "0"}
     with processes.gateway(model_port, folder, **settings) as (_, address):
         yield address

@@ -48,7 +48,7 @@ def watched(tmp_path_factory):
     """Prometheus over a stack that people and programs have used."""
     folder = tmp_path_factory.mktemp("watched")
     doors.write_keys(folder / "keys.json", prometheus="read_metrics", portal="classify")
-    (folder / "key").write_text(doors.header("prometheus")["Authorization"].removeprefix("Bearer "))
+    (folder / "key").write_text(doors.token("prometheus"))
     settings = {
         "GATEWAY_WORKERS": str(WORKERS),
         "GATEWAY_IDENTITY": "keys",

@@ -120,16 +120,12 @@ def guarded(tiny_server, tmp_path_factory):
         yield address
 
 
-def key(name, secret=doors.SECRET):
-    return doors.header(name, secret)["Authorization"].removeprefix("Bearer ")
-
-
 @pytest.mark.parametrize(
     ("api_key", "status", "slug"),
     [
         ("", 401, "not-signed-in"),
-        (key("portal", "x"), 401, "not-signed-in"),
-        (key("prometheus"), 403, "not-permitted"),
+        (doors.token("portal", "x"), 401, "not-signed-in"),
+        (doors.token("prometheus"), 403, "not-permitted"),
     ],
     ids=["none", "wrong", "other permission"],
 )
@@ -147,14 +143,14 @@ def test_asked_too_often_it_waits_as_long_as_it_is_told_if_its_deadline_lets_it(
     # What somebody has for this host in their .netrc is not what opens it.
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with Client(guarded, key("portal")) as patient, Client(guarded, key("portal"), deadline_s=0.4) as hasty:
+    with Client(guarded, doors.token("portal")) as patient, Client(guarded, doors.token("portal"), deadline_s=0.4) as hasty:
         assert patient.classify(paint("malignant")).label == "malignant"
         with pytest.raises(Problem, match="429 too-many-requests"):
             hasty.classify(paint())
         begun = time.monotonic()
         assert patient.classify(paint("malignant")).label == "malignant"
         assert time.monotonic() - begun > 0.5
-    with Client(guarded, key("other")) as somebody_else:
+    with Client(guarded, doors.token("other")) as somebody_else:
         assert somebody_else.classify(paint("malignant")).label == "malignant"
 
 
