@@ -151,6 +151,16 @@ def read_metrics(address: str) -> dict[tuple[str, ...], float]:
     }
 
 
+def model_server_total(rest_port: int, name: str) -> float:
+    """Sum over all series of a model server's counter, or of a histogram's `_count` or `_sum`; 0 while there is none."""
+    page = requests.get(f"http://127.0.0.1:{rest_port}/monitoring/prometheus/metrics", timeout=10).text
+    # The parser, not the server, appends _total to counters.
+    names = {f":tensorflow:serving:{name}", f":tensorflow:serving:{name}_total"}
+    return sum(
+        sample.value for family in text_string_to_metric_families(page) for sample in family.samples if sample.name in names
+    )
+
+
 @contextmanager
 def paced_server(folder: Path, slots: int, seconds: float) -> Iterator[tuple[Program, int]]:
     """A model server that answers `slots` pictures at a time, each after so many seconds. Gives the program and its port."""

@@ -39,7 +39,7 @@ class Pace:
     """How long everything takes, in seconds.
 
     Attributes:
-        traffic: all of it, at least; every fault is had twice all the same, those that replace a process once.
+        traffic: all of it, at least; every fault is had twice all the same, but for those that come once.
         capacity: measuring it.
         fault: one, where nothing else ends it.
         rest: after it was as before, which takes `CALM_S` at least.
@@ -89,7 +89,7 @@ class Course:
             for fault in self._faults:
                 self._inflict(fault)
             before = self._measure()
-            again = [fault for fault in self._faults if not fault.replaces]
+            again = [fault for fault in self._faults if not fault.once]
             for number, fault in enumerate(itertools.cycle(again)):
                 if number >= len(again) and time.monotonic() - start >= self._pace.traffic:
                     break

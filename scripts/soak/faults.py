@@ -2,10 +2,10 @@
 
 import os
 import signal
-import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from scripts.soak.disk import filled
 from serving.channel import PREDICT_METHOD, open_channel, predict_batch_request
-from serving.contract import IMAGE_SHAPE, STABLE_LABEL
+from serving.contract import ALLOWED_BATCH_SIZES, IMAGE_SHAPE, STABLE_LABEL
 from serving.wire import prediction_pb2 as wire
 from tests import processes
 
@@ -32,8 +32,13 @@ FROZEN_S = 10.0
 STOPPED_S, RUNNING_S = 0.08, 0.02
 """In turn: a model server with a fifth of the processor."""
 
-FLOOD_CALLS, FLOOD_PICTURES = 16, 32
+LARGEST_BATCH = ALLOWED_BATCH_SIZES[-1]
+
+FLOOD_CALLS = 16
 """Calls under way of somebody else's, each as large as the largest batch: more than batch threads and queue hold."""
+
+REFUSED_S = 0.01
+"""Until they try again."""
 
 Mended = Callable[[], None]
 
@@ -46,7 +51,7 @@ class Fault:
         name: for the table.
         may_refuse: slugs of the problems that its requests may get until it is over.
         must_refuse: one of them has to come, or it broke nothing.
-        replaces: a process whose memory would be compared with another's.
+        once: in the warm-up only, for memory is compared after it.
         inflict: does it for so many seconds, and says when it was mended; ends when everything runs again.
         shows_versions: every version has to answer in it.
     """
@@ -54,7 +59,7 @@ class Fault:
     name: str
     may_refuse: frozenset[str]
     must_refuse: bool
-    replaces: bool
+    once: bool
     inflict: Callable[["Stack", float, Mended], None]
     shows_versions: bool = False
 
@@ -93,22 +98,38 @@ def slow_model_server(stack: "Stack", seconds: float, mended: Mended) -> None:
 def fill_queue(stack: "Stack", seconds: float, mended: Mended) -> None:
     """Somebody else sends it large batches without a pause."""
     until = time.monotonic() + seconds
-    with open_channel(f"127.0.0.1:{stack.model_port}", None, (("grpc.use_local_subchannel_pool", 1),)) as channel:
-        call: Any = channel.unary_unary(PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString)
-        request = predict_batch_request(STABLE_LABEL, np.zeros((FLOOD_PICTURES, *IMAGE_SHAPE), np.uint8))
+    with _other_client(stack) as classify:
 
         def flood() -> None:
             while time.monotonic() < until:
                 try:
-                    call(request, timeout=60)
+                    classify(LARGEST_BATCH)
                 except grpc.RpcError:
-                    time.sleep(0.01)
+                    time.sleep(REFUSED_S)
 
-        callers = [threading.Thread(target=flood) for _ in range(FLOOD_CALLS)]
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
+        _from_threads(FLOOD_CALLS, flood)
+    mended()
+
+
+def ask_every_batch_size(stack: "Stack", _: float, mended: Mended) -> None:
+    """Nothing breaks: one batch of each size, twice at a time, for there are two threads for batches.
+
+    oneDNN keeps what it prepares for a size. Left to chance, some come late, and the memory that they take looks like a leak.
+    """
+    with _other_client(stack) as classify:
+
+        def ask() -> None:
+            for pictures in range(1, LARGEST_BATCH + 1):
+                while True:
+                    try:
+                        classify(pictures)
+                        break
+                    except grpc.RpcError as error:
+                        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                            raise
+                        time.sleep(REFUSED_S)
+
+        _from_threads(2, ask)
     mended()
 
 
@@ -133,6 +154,22 @@ def lose_redis(stack: "Stack", seconds: float, mended: Mended) -> None:
     _restart(stack.redis, seconds, mended, partial(stack.start_redis, stack.redis_port))
 
 
+@contextmanager
+def _other_client(stack: "Stack") -> Iterator[Callable[[int], None]]:
+    """Somebody else's channel to the model server: a function that has so many grey pictures classified in one call."""
+    with open_channel(f"127.0.0.1:{stack.model_port}", None, (("grpc.use_local_subchannel_pool", 1),)) as channel:
+        call: Any = channel.unary_unary(PREDICT_METHOD, wire.PredictRequest.SerializeToString, wire.PredictResponse.FromString)
+        largest = np.zeros((LARGEST_BATCH, *IMAGE_SHAPE), np.uint8)
+        yield lambda pictures: call(predict_batch_request(STABLE_LABEL, largest[:pictures]), timeout=60)
+
+
+def _from_threads(count: int, work: Callable[[], None]) -> None:
+    """The same in each; what fails in one is raised here."""
+    with ThreadPoolExecutor(count) as threads:
+        for done in [threads.submit(work) for _ in range(count)]:
+            done.result()
+
+
 def _restart(program: processes.Program, down_s: float, mended: Mended, start: Callable[[], None]) -> None:
     program.process.kill()
     program.process.wait()
@@ -151,26 +188,28 @@ _BUSY = "overloaded"
 _AWAY = frozenset({"model-unavailable", "model-timeout", _BUSY})
 
 FAULTS = (
-    Fault("model server killed", _AWAY, must_refuse=True, replaces=True, inflict=kill_model_server),
-    Fault("gateway worker killed", frozenset({_BUSY}), must_refuse=False, replaces=True, inflict=kill_worker),
+    Fault("model server killed", _AWAY, must_refuse=True, once=True, inflict=kill_model_server),
+    Fault("gateway worker killed", frozenset({_BUSY}), must_refuse=False, once=True, inflict=kill_worker),
     # While the new worker has counted little: each first count takes room.
     Fault(
         "disk filled",
         frozenset({"audit-unavailable", "cases-unavailable"}),
         must_refuse=True,
-        replaces=False,
+        once=False,
         inflict=fill_disk,
     ),
-    Fault("model server frozen", _AWAY, must_refuse=True, replaces=False, inflict=freeze_model_server),
-    Fault("model server slowed", _AWAY, must_refuse=True, replaces=False, inflict=slow_model_server),
-    Fault("queue filled", _AWAY, must_refuse=True, replaces=False, inflict=fill_queue),
+    Fault("model server frozen", _AWAY, must_refuse=True, once=False, inflict=freeze_model_server),
+    Fault("model server slowed", _AWAY, must_refuse=True, once=False, inflict=slow_model_server),
+    Fault("queue filled", _AWAY, must_refuse=True, once=False, inflict=fill_queue),
     Fault(
         "version published, promoted",
         frozenset({_BUSY}),
         must_refuse=False,
-        replaces=False,
+        once=False,
         inflict=change_version,
         shows_versions=True,
     ),
-    Fault("Redis lost", frozenset({"idempotency-unavailable"}), must_refuse=True, replaces=False, inflict=lose_redis),
+    Fault("Redis lost", frozenset({"idempotency-unavailable"}), must_refuse=True, once=False, inflict=lose_redis),
+    # Last, just before memory is measured.
+    Fault("every batch size", frozenset({_BUSY}), must_refuse=False, once=True, inflict=ask_every_batch_size),
 )

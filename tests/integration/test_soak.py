@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,6 +60,20 @@ def test_cases_and_audit_are_compared_with_what_was_answered(soaked):
     # The worker that was killed may have kept a case and not said so any more.
     assert answered <= held <= answered + outcomes["lost"]
     assert any("the chain holds" in fact for fact in soak.facts)
+
+
+def test_memory_is_compared_after_a_batch_of_every_size(tiny_server):
+    port, rest_port = tiny_server
+    (fault,) = (fault for fault in FAULTS if fault.name == "every batch size")
+    kinds = ("count", "sum")
+    before = [processes.model_server_total(rest_port, f"batching_session:input_batch_size_{kind}") for kind in kinds]
+
+    fault.inflict(SimpleNamespace(model_port=port), 0.0, lambda: None)
+
+    after = [processes.model_server_total(rest_port, f"batching_session:input_batch_size_{kind}") for kind in kinds]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [2 * 32, 2 * sum(range(33))]
+    assert fault is FAULTS[-1]
+    assert fault.once
 
 
 def test_a_full_disk_is_full_for_everybody_and_has_room_again_afterwards(tmp_path):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import requests
 import tensorflow as tf
-from prometheus_client.parser import text_string_to_metric_families
 from tensorflow_serving.apis import (
     model_management_pb2,
     model_service_pb2_grpc,
@@ -22,7 +21,7 @@ from tensorflow_serving.apis import (
 
 from serving.embedded.flags import parse_flags
 from tests import processes
-from tests.processes import wait_until
+from tests.processes import model_server_total, wait_until
 
 
 def request_for(label=None):
@@ -65,15 +64,6 @@ def refuses(port):
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
-
-
-def total(rest_port, name):
-    """Sum over all series of a counter, or of the counts of a histogram; 0 while there is none."""
-    page = requests.get(f"http://127.0.0.1:{rest_port}/monitoring/prometheus/metrics", timeout=10).text
-    # The parser, not the server, appends _total to counters.
-    names = {f":tensorflow:serving:{name}", f":tensorflow:serving:{name}_total"}
-    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
-    return sum(sample.value for sample in samples if sample.name in names)
 
 
 def make_copy(version, target):
@@ -203,7 +193,7 @@ def test_it_stops_in_order_and_lets_requests_finish(base, tmp_path):
     ):
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         pending = [predict.future(request_for(), timeout=20) for _ in range(4)]
-        wait_until(lambda: total(rest_port, "batching_session:input_batch_size_count") == 4)
+        wait_until(lambda: model_server_total(rest_port, "batching_session:input_batch_size_count") == 4)
 
         program.process.send_signal(signal.SIGTERM)
         wait_until(lambda: refuses(rest_port), timeout_s=20)

@@ -12,9 +12,7 @@ from contextlib import contextmanager
 import grpc
 import numpy as np
 import pytest
-import requests
 import tensorflow as tf
-from prometheus_client.parser import text_string_to_metric_families
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
@@ -28,8 +26,9 @@ from serving.embedded.servable import WARMUP_FILE, Servable
 from serving.embedded.status import ServingError
 from serving.embedded.versions import State
 from tests import processes
+from tests.processes import model_server_total, wait_until
 
-BEGUN = ":tensorflow:serving:batching_session:processed_batch_size_count"
+BEGUN = "batching_session:processed_batch_size_count"
 
 
 CONVERTED = {"float16": None, "bfloat16": None, "float32": "float_val", "float64": "double_val", "bool": "bool_val"}
@@ -112,19 +111,6 @@ def failure(stub, request):
     with pytest.raises(grpc.RpcError) as caught:
         stub.Predict(request, timeout=30)
     return caught.value.code().name, caught.value.details()
-
-
-def measured(rest_port, name, **labels):
-    page = requests.get(f"http://127.0.0.1:{rest_port}/monitoring/prometheus/metrics", timeout=10).text
-    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
-    return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
-
-
-def wait_until(holds, timeout_s=30):
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_call_without_a_deadline_is_answered(odd_server):
@@ -431,7 +417,7 @@ def test_the_rest_port_closes_while_the_last_calls_run(odd_base, tmp_path):
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         last = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict.future(dawdle(4.0), timeout=30)
-        wait_until(lambda: measured(rest_port, BEGUN) == 1)
+        wait_until(lambda: model_server_total(rest_port, BEGUN) == 1)
         program.process.send_signal(signal.SIGTERM)
 
         wait_until(lambda: is_refused(rest_port))
