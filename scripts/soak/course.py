@@ -56,7 +56,7 @@ class Pace:
     def over(cls, minutes: float) -> "Pace":
         """From the shortest faults that show anything, in four minutes and less, to the longest, in twenty and more."""
         share = min(max((minutes - _SHORT_MINUTES) / (_LONG_MINUTES - _SHORT_MINUTES), 0.0), 1.0)
-        seconds = (low + share * (high - low) for low, high in ((5, 15), (8, 20), (12, 30), (8, 20)))
+        seconds = (low + share * (high - low) for low, high in ((5, 15), (8, 20), (12, 30), (8, 60)))
         return cls(60 * minutes, *seconds)
 
 
