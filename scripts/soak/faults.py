@@ -41,7 +41,7 @@ REFUSED_S = 0.01
 """Until they try again."""
 
 PASSES = 3
-"""Of all sizes of a batch. The first one is enough in every run that was seen; chance has a part in it."""
+"""Of all sizes of a batch. One fills TensorFlow's pool in some runs; chance has a part in it."""
 
 Mended = Callable[[], None]
 
