@@ -23,6 +23,9 @@ ROOT = Path(__file__).parent.parent
 KUBECTL = Path(os.environ.get("VENV_KUBECTL", ROOT / ".venvs" / "kubectl")) / "bin" / "kubectl"
 """Where scripts/test.sh has put it."""
 
+BUSY = "accepted_p95_ms<=15000,accepted_p99_ms<=15000,batch_p95_ms<=20000,lag_p99_ms<=5000,availability>=0.5"
+"""Of a load test, on a machine that runs other tests meanwhile: how fast it is, and how much is refused, is no matter."""
+
 READY_TIMEOUT_S = 90.0
 NOBODY = 65_534
 """The user without rights that every Linux has."""

@@ -18,7 +18,7 @@ from tests.processes import ROOT
 
 OFFICIAL = "docker.io/library/python:3.11-slim"
 PULL_TIMEOUT_S = 60
-BUILT = ("gateway", "training", "models")
+BUILT = ("gateway", "training", "models", "loadtests")
 
 # The limits of files and processes are below what some machines allow a container by default, and above what ours need.
 CONFIGURATION = """
@@ -131,7 +131,7 @@ def build(engine: Engine, base: str) -> None:
         if all(engine.has(image(name)) for name in BUILT):
             return
         wheels = engine.folder / "wheels"
-        for lock in ("gateway", "serving"):
+        for lock in ("gateway", "serving", "load"):
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
             command += ["--require-hashes", "--only-binary=:all:", "--dest", str(wheels), "--requirement"]
             done = engine.run([*command, f"requirements/{lock}.txt"], timeout_s=600)

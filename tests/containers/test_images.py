@@ -96,7 +96,7 @@ def test_the_models_are_those_of_the_checkout_and_there_is_nothing_else(engine, 
     assert {f"models/lesion/{name}": digest for name, digest in expected.items()} == found
 
 
-@pytest.mark.parametrize("name", ["gateway", "training", "models"])
+@pytest.mark.parametrize("name", ["gateway", "training", "models", "loadtests"])
 def test_an_image_says_what_it_is(engine, images, name):
     labels = engine.inspect("image", images(name))["Labels"]
     kinds = {kind: labels[f"org.opencontainers.image.{kind}"] for kind in ("title", "version", "revision")}
@@ -107,7 +107,7 @@ def test_an_image_says_what_it_is(engine, images, name):
     assert name == "models" or labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
-@pytest.mark.parametrize("name", ["gateway", "training"])
+@pytest.mark.parametrize("name", ["gateway", "training", "loadtests"])
 def test_an_image_runs_as_nobody_and_holds_no_secret(engine, images, name):
     config = engine.inspect("image", images(name))["Config"]
     history = engine("history", "--no-trunc", "--format", "{{.CreatedBy}}", images(name))
@@ -125,7 +125,7 @@ def test_training_and_the_embedded_server_run_in_one_image(engine, images, modul
 
 
 def test_a_bill_of_materials_names_every_package_of_the_lock(images):
-    for name, lock in (("gateway", "gateway"), ("training", "serving")):
+    for name, lock in (("gateway", "gateway"), ("training", "serving"), ("loadtests", "load")):
         bill = json.loads((ROOT / ".images" / f"{name}.cdx.json").read_text())
         locked = set(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements" / f"{lock}.txt").read_text(), re.MULTILINE))
 

@@ -1,11 +1,12 @@
-"""The local overlay's Deployments, ConfigMaps, Secret and claim, run by `podman kube play`: a picture is classified.
+"""The local overlay's Deployments, ConfigMaps, Secret and claim, run by `podman kube play`; a load test beside them.
 
 podman is no Kubernetes. It ignores Services, probes over HTTP, priorities and policies, so some things stand in for the
-cluster: the model server's pod gets the Service's name in the network, the claim's volume is filled from the models' image,
-and a port of the gateway's container is published.
+cluster: both pods get their Services' names in the network, the claim's volume is filled from the models' image, and a port of
+the gateway's container is published. It plays no Jobs: the load test's containers run one after another, as the Job has them.
 """
 
 import base64
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import yaml
 from tests import processes
 from tests.containers.engine import RUN
 from tests.pictures import encode, textured
-from tests.processes import KUBECTL, ROOT
+from tests.processes import BUSY, KUBECTL, ROOT
 
 # Whoever comes first waits for the builds.
 pytestmark = pytest.mark.timeout(1200)
@@ -52,10 +53,14 @@ def key(engine, images, tmp_path_factory):
 @pytest.fixture(scope="module")
 def documents(key, images):
     """The rendered overlay, by kind and the name that it has there."""
-    rendered = subprocess.run([KUBECTL, "kustomize", key[0] / OVERLAY], capture_output=True, text=True, check=True).stdout
-    found = [document for document in yaml.safe_load_all(rendered) if document["kind"] in UNDERSTOOD]
+    found = [document for document in rendered(key[0] / OVERLAY) if document["kind"] in UNDERSTOOD]
     kept = {document["metadata"]["name"] for document in found if document["kind"] in KEPT}
     return {(document["kind"], document["metadata"]["name"]): localised(document, images, kept) for document in found}
+
+
+def rendered(overlay):
+    text = subprocess.run([KUBECTL, "kustomize", overlay], capture_output=True, text=True, check=True).stdout
+    return list(yaml.safe_load_all(text))
 
 
 def localised(node, images, kept):
@@ -101,7 +106,7 @@ def cluster(engine, images, documents, tmp_path_factory):
         fill_volume(engine, images, documents["PersistentVolumeClaim", "models"]["metadata"]["name"], folder)
         play("serving", f"--network={NETWORK}:alias=serving")
         expose(documents["Deployment", "gateway"], port)
-        play("gateway", f"--network={NETWORK}")
+        play("gateway", f"--network={NETWORK}:alias=gateway")
         address = f"http://127.0.0.1:{port}"
         processes.wait_until(lambda: is_ready(address), timeout_s=READY_TIMEOUT_S)
         yield address
@@ -167,3 +172,41 @@ def test_the_root_is_read_only_as_the_manifest_says(engine, cluster):
     assert len(names) == 2
     for name in names:
         assert engine.inspect("container", name)["HostConfig"]["ReadonlyRootfs"] is True
+
+
+@pytest.fixture
+def job(key):
+    """The load test's, over the local overlay: its pod, and its settings."""
+    overlay = key[0] / "k8s/overlays/load"
+    overlay.mkdir()
+    kustomization = {"kind": "Kustomization", "resources": ["../local"], "components": ["../../components/load-test"]}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    found = {(document["kind"], document["metadata"]["name"]): document for document in rendered(overlay)}
+    pod = found["Job", "load-test"]["spec"]["template"]["spec"]
+    (settings,) = (source["configMapRef"]["name"] for source in pod["containers"][0]["envFrom"])
+    return pod, found["ConfigMap", settings]["data"]
+
+
+def test_a_load_test_runs_as_its_job_says(engine, images, cluster, key, job, tmp_path):
+    pod, settings = job
+    (tmp_path / "key").write_text(f"{key[1]}\n")
+    tmp_path.chmod(0o755)
+    # One port for everybody: the Service's is not here. Short, and beside other tests.
+    settings |= {"LOCUST_HOST": "http://gateway:8000", "LOAD_DURATION": "10", "LOAD_THRESHOLDS": BUSY}
+    volumes = {"tmp": f"dermserve-load-{RUN}", "key": str(tmp_path)}
+    engine("volume", "create", volumes["tmp"])
+
+    try:
+        for container in [*pod["initContainers"], *pod["containers"]]:
+            assert container["image"].startswith("dermserve/loadtests:")
+            flags = [f"--volume={volumes[mount['name']]}:{mount['mountPath']}" for mount in container["volumeMounts"]]
+            flags += [f"--env={name}={value}" for name, value in settings.items() if "envFrom" in container]
+            flags += ["--rm", "--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", f"--network={NETWORK}"]
+            printed = engine("run", *flags, images("loadtests"), *container["command"], timeout_s=300)
+        report = ["python", "-c", "print(open('/tmp/reports/report.json').read())"]
+        told = json.loads(engine.once(images("loadtests"), *report, flags=[f"--volume={volumes['tmp']}:/tmp"]))
+    finally:
+        engine("volume", "rm", "--force", volumes["tmp"])
+
+    assert told["holds"], printed
+    assert "accepted" in {answer["outcome"] for answer in told["answers"]}

@@ -10,11 +10,9 @@ import pytest
 from loadtests import corpus
 from loadtests.visits import MIX
 from tests import doors, processes
-from tests.processes import ROOT
+from tests.processes import BUSY, ROOT
 
 LOCUST = [sys.executable, "-m", "locust", "--config", "loadtests/locust.conf"]
-BUSY = "accepted_p95_ms<=15000,accepted_p99_ms<=15000,batch_p95_ms<=20000,lag_p99_ms<=5000,availability>=0.5"
-"""This machine runs other tests meanwhile: how fast it is, and how much of it is refused, is no matter here."""
 
 
 class Runs:
