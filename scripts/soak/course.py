@@ -16,6 +16,7 @@ from scripts.rehearsal.ledger import compare as compare_record
 from scripts.rehearsal.ledger import read_record, unknown
 from scripts.rehearsal.stack import RehearsalError
 from scripts.soak import memory
+from scripts.soak.batches import fill_pool
 from scripts.soak.faults import Fault
 from scripts.soak.report import CALM_S, STEADY, Chapter, Soak
 from scripts.soak.traffic import Traffic
@@ -39,7 +40,7 @@ class Pace:
     """How long everything takes, in seconds.
 
     Attributes:
-        traffic: all of it, at least; every fault is had twice all the same, but for those that come once.
+        traffic: all of it, at least; every fault is had twice all the same, those that replace a process once.
         capacity: measuring it.
         fault: one, where nothing else ends it.
         rest: after it was as before, which takes `CALM_S` at least.
@@ -88,8 +89,9 @@ class Course:
             self._rest(self._pace.rest)
             for fault in self._faults:
                 self._inflict(fault)
+            start += self._fill_pool(traffic)
             before = self._measure()
-            again = [fault for fault in self._faults if not fault.once]
+            again = [fault for fault in self._faults if not fault.replaces]
             for number, fault in enumerate(itertools.cycle(again)):
                 if number >= len(again) and time.monotonic() - start >= self._pace.traffic:
                     break
@@ -113,6 +115,16 @@ class Course:
             address = f"{self._stack.address}/api/v1/classifications"
             callers = [http_caller(opened, address, entries[number % PICTURES].data) for number in range(CALLERS)]
             return drive(callers, self._pace.capacity).rate
+
+    def _fill_pool(self, traffic: Traffic) -> float:
+        """While nobody asks anything else. Returns for how long."""
+        start = time.monotonic()
+        with traffic.paused():
+            fill_pool(self._stack.model_port, self._pace.fault)
+        took = time.monotonic() - start
+        print(f"every batch size: {took:.1f} s", flush=True)
+        self._rest(self._pace.rest)
+        return took
 
     def _rest(self, seconds: float) -> None:
         start = time.monotonic()

@@ -5,7 +5,9 @@ import random
 import threading
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +69,8 @@ class Traffic:
         self._rate = rate
         self._chance = random.Random(1)  # noqa: S311  (chance that chooses pictures guards nothing)
         self._stopped = threading.Event()
+        self._open, self._idle = threading.Event(), threading.Event()
+        self._open.set()
         self._pool = ThreadPoolExecutor(CALLERS)
         self._pending: list[Future[None]] = []
         self._thread = threading.Thread(target=self._run)
@@ -83,9 +87,25 @@ class Traffic:
             pending.result()
         self._pool.shutdown()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is due meanwhile; what was under way has ended."""
+        self._open.clear()
+        self._idle.wait()
+        wait(self._pending)
+        try:
+            yield
+        finally:
+            self._open.set()
+
     def _run(self) -> None:
         due = time.monotonic()
         while not self._stopped.wait(max(due - time.monotonic(), 0.0)):
+            if not self._open.is_set():
+                self._idle.set()
+                self._open.wait()
+                self._idle.clear()
+                due = time.monotonic()
             what = self._chance.choices(_WHAT, (1 - KEYS - CASES, KEYS, CASES))[0]
             self._pending.append(self._pool.submit(self._ask, due, what, self._chance.randrange(len(self._bodies))))
             due += self._chance.expovariate(self._rate)

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
+from scripts.soak.batches import PASSES, fill_pool
 from scripts.soak.course import Course, Pace
-from scripts.soak.faults import FAULTS, PASSES
+from scripts.soak.faults import FAULTS
 from scripts.soak.memory import Growth
 from scripts.soak.report import attribute, violations
 from scripts.soak.stack import Stack
@@ -62,22 +62,29 @@ def test_cases_and_audit_are_compared_with_what_was_answered(soaked):
     assert any("the chain holds" in fact for fact in soak.facts)
 
 
-def test_memory_is_compared_after_batches_of_every_size(tiny_server):
+def test_the_pool_is_filled_by_batches_of_every_size(tiny_server):
     port, rest_port = tiny_server
-    (fault,) = (fault for fault in FAULTS if fault.name == "every batch size")
 
     def asked():
-        return [
-            processes.model_server_total(rest_port, f"batching_session:input_batch_size_{kind}") for kind in ("count", "sum")
-        ]
+        names = ("batching_session:input_batch_size_count", "batching_session:input_batch_size_sum")
+        return [processes.model_server_total(rest_port, name) for name in names]
 
     before = asked()
 
-    fault.inflict(SimpleNamespace(model_port=port), 0.0, lambda: None)
+    fill_pool(port, 0.0)
 
     assert [now - then for now, then in zip(asked(), before, strict=True)] == [PASSES * 2 * 32, PASSES * 2 * sum(range(33))]
-    assert fault is FAULTS[-1]
-    assert fault.once
+
+
+def test_nothing_is_due_while_the_pool_is_filled(soaked):
+    soak, _ = soaked
+    (fault,) = (chapter for chapter in soak.chapters if chapter.is_fault)
+    after = soak.chapters[soak.chapters.index(fault) + 1]
+
+    assert (after.start - fault.end) * soak.rate > 5, "otherwise it could be chance"
+    # It goes on a moment before the next chapter begins.
+    assert [one for one in soak.asked if fault.end + 0.05 <= one.due < after.start - 0.05] == []
+    assert [one for one in soak.asked if after.start <= one.due < after.end]
 
 
 def test_a_full_disk_is_full_for_everybody_and_has_room_again_afterwards(tmp_path):
